@@ -1,0 +1,101 @@
+"""The fixtures of all tests, and the leak guard that stands around each of them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import leaks
+
+if TYPE_CHECKING:
+    from shmstore import Client
+    from shmstore.server import Server
+
+CAPACITY = "8MiB"
+ENGINES = ("pure", "native")
+_failed = pytest.StashKey[bool]()
+
+
+@contextmanager
+def _private_runtime_dir() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="shm-"))
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SHMSTORE_RUNTIME_DIR", str(path))
+            yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note which tests failed: their tracebacks keep memory and descriptors alive."""
+    report = yield
+    item.stash[_failed] = item.stash.get(_failed, False) or report.failed
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_runtime_dir() -> Iterator[Path]:
+    """The runtime directory of servers that outlive a test; nothing touches the user's own."""
+    with _private_runtime_dir() as path:
+        yield path
+
+
+@pytest.fixture(autouse=True)
+def runtime_dir() -> Iterator[Path]:
+    """The test's own runtime directory: short, as socket paths are limited, and private."""
+    with _private_runtime_dir() as path:
+        yield path
+
+
+@pytest.fixture(autouse=True)
+def leak_guard(request: pytest.FixtureRequest, runtime_dir: Path) -> Iterator[None]:
+    """Fail a test that leaves a process, descriptor, memory, socket file or thread behind."""
+    before = leaks.Traces.now(runtime_dir)
+    yield
+    leaks.stop_fork_servers()
+    failed = request.node.stash.get(_failed, False)
+    after = leaks.Traces.now(runtime_dir) if failed else leaks.wait_until_gone(before, runtime_dir)
+    leaks.kill_new_processes(before, after)
+    left = after.since(before)
+    if left and not failed:
+        pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> ModuleType:
+    """Each engine in turn, as a module with Reader and Owner; missing is an error if demanded."""
+    try:
+        return importlib.import_module(f"shmstore.{request.param}")
+    except ModuleNotFoundError as error:
+        if os.environ.get("SHMSTORE_ENGINE") == request.param:
+            raise
+        pytest.skip(f"the {request.param} engine is not built here: {error}")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of small capacity without a name; its writer runs."""
+    import shmstore
+
+    with shmstore.start(capacity=CAPACITY) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    """A client of ``server``, in this process."""
+    with server.connect() as connected:
+        yield connected
