@@ -29,7 +29,7 @@ _UNITS = {
     **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)},
     **{f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", 1)},
 }
-_CAPACITY = re.compile(r"\s*(\d+)(?:\.(\d+))?\s*([A-Za-z]+)?\s*", re.ASCII)
+_CAPACITY = re.compile(r"\s*(\d{1,40})(?:\.(\d{1,40}))?\s*([A-Za-z]+)?\s*", re.ASCII)
 _ROOT = Path("/")
 
 
@@ -58,7 +58,8 @@ def _capacity_of_text(capacity: object) -> int:
             capacity=repr(capacity),
         )
     whole, fraction = match[1], match[2] or ""
-    return int(whole + fraction) * _UNITS[unit] // 10 ** len(fraction)
+    digits = int(whole + fraction)
+    return digits * _UNITS[unit] // int("1" + "0" * len(fraction))
 
 
 def create(capacity: int) -> int:

@@ -79,6 +79,7 @@ def test_a_capacity_is_rounded_up_to_whole_pages(text: int | str) -> None:
         "0x100000",
         "\uff11MiB",
         "MiB",
+        "9" * 5000 + "GiB",
         True,
         None,
         1.5e9,
@@ -88,7 +89,7 @@ def test_a_capacity_is_rounded_up_to_whole_pages(text: int | str) -> None:
 def test_what_is_no_capacity_is_refused_by_name(capacity) -> None:
     with pytest.raises(InvalidArgument, match="512MiB") as refused:
         segment.parse_capacity(capacity)
-    assert repr(capacity) in str(refused.value)
+    assert repr(capacity)[:40] in str(refused.value)
 
 
 @pytest.mark.parametrize("capacity", [0, -1, MIB - 1, "1023KiB", (1 << 40) + 1, "2TiB", "9" * 40])
@@ -231,10 +232,9 @@ def test_only_whole_pages_within_are_given_back(fd: int) -> None:
         extents.extend(0, 4 * page)
         memory[: 4 * page] = b"x" * (4 * page)
         extents.release(page - 1, page + 2)
-        assert memory[: 4 * page] == b"x" * page + bytes(page) + b"x" * (2 * page)
         extents.release(2 * page + 1, page - 1)
-        assert memory[2 * page : 3 * page] == b"x" * page
         assert memory_taken(fd) == 3 * page
+        assert memory[: 4 * page] == b"x" * page + bytes(page) + b"x" * (2 * page)
 
 
 def test_an_extent_that_the_machine_does_not_leave_is_refused(
