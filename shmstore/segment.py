@@ -24,7 +24,7 @@ MARGIN_BYTES = 32 << 20
 ALLOWANCE_SHARE = 8
 """After a look at what is left, this part of it may be used before the next look."""
 
-_UNITS = {
+_UNITS: dict[str, int] = {
     "B": 1,
     **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)},
     **{f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", 1)},
@@ -58,8 +58,8 @@ def _capacity_of_text(capacity: object) -> int:
             capacity=repr(capacity),
         )
     whole, fraction = match[1], match[2] or ""
-    digits = int(whole + fraction)
-    return digits * _UNITS[unit] // int("1" + "0" * len(fraction))
+    scale: int = 10 ** len(fraction)
+    return int(whole + fraction) * _UNITS[unit] // scale
 
 
 def create(capacity: int) -> int:
