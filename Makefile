@@ -1,0 +1,18 @@
+# The verbs of development; each is a script that sets up its own environment.
+.PHONY: check test bench docs clean
+
+check: # style, types, import layers, spelling
+	scripts/check
+
+test: # all of check, and the whole suite
+	scripts/test
+
+bench: # how the cost of a call grows with the table
+	.venv/bin/python benchmarks/scale.py
+
+docs: # that the documents describe the code
+	scripts/test tests/test_docs.py
+
+clean: # everything that a build or a test run leaves in the tree
+	rm -rf .venv build dist *.egg-info htmlcov .coverage .coverage.* .hypothesis .*_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
