@@ -37,9 +37,14 @@ ENTRY (immutable once committed, but for the death mark in ``prev``)
         (a value of 4 KiB or more starts at a multiple of 64)
 
 LIST HEAD          an entry of kind HEAD whose value is: element count, then a node
-NODE               level << 32 | elements, then the elements; a tree of them is an order list
+NODE               width << 48 | level << 32 | elements, then the elements, sorted; a tree of
+                   them (level 0 are the leaves) is an order list
 ELEMENT            [sort word,] insertion number, payload: the record's hash in a leaf, the
-                   granule of a child in an inner node; two words, or three in sorted lists
+                   granule of a child in an inner node; ``width`` words: two, or three if sorted
+
+LIST NAME          size (8 bits) and UTF-8 of the table, the same of the namespace, then nothing
+                   or the packed [field, value] of a secondary index
+SORT WORD          ``created`` plus 2**63, so that unsigned comparison orders it
 """
 
 from __future__ import annotations
@@ -113,8 +118,12 @@ KIND_SORTED = 8
 
 # Order lists.
 NODE_ELEMENTS_MAX = 64
+NODE_COUNT_MASK = (1 << 32) - 1
 NODE_LEVEL_SHIFT = 32
+NODE_LEVEL_MASK = 0xFFFF
+NODE_WIDTH_SHIFT = 48
 LEVELS_MAX = 12
+SORT_BIAS = 1 << 63
 
 # Bounds of what a reader does.
 READ_TRIES_MAX = 64
@@ -122,7 +131,16 @@ READ_SECONDS_MAX = 0.25
 VERSION_HOPS_MAX = 8
 NAME_BYTES_MAX = 255
 
-# What the writer holds back from reuse, and for deletes on a full store.
-QUARANTINE_BYTES_MIN = 1 << 20
+# The writer's memory.
 EXTENT_BYTES = 1 << 20
+EXTEND_BYTES_MAX = 64 << 20
+QUARANTINE_BYTES_MIN = 1 << 20
+RELEASES_PER_ALLOCATION_MAX = 32
+RESERVE_DIVISOR = 32
+"""One part in so many of the capacity is kept for deletes on a full store."""
+RESERVE_BYTES_MAX = 1 << 20
 GHOSTS_MAX = 1 << 16
+GHOST_DIVISOR = 64
+"""Ghosts take at most one part in so many of the capacity."""
+GHOST_BYTES = 96
+"""What a ghost is reckoned to take."""

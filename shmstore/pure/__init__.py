@@ -1,0 +1,8 @@
+"""The reference engine, in plain Python.
+
+``clock`` (F, K, R) < ``hashing`` < ``records`` (entries) < ``heap`` (blocks), ``index`` (words),
+``order`` (lists) < ``reader`` (any process), ``owner`` (the writer), ``recovery``, ``check``.
+
+Racing memory is loaded and stored as aligned 8-byte words through a memoryview; CPython emits
+plain moves for these and no fence, which x86 orders as the protocol needs and others do not.
+"""

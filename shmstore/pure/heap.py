@@ -1,0 +1,349 @@
+"""Blocks of the segment: free ones by size, and the quarantine of those just given up.
+
+Private to the writer and rebuilt at takeover from what the index reaches, so that a killed
+writer leaves nothing to repair. Free blocks are kept in two-level segregated lists (TLSF, Masmano
+et al. 2004): exact sizes below 1 KiB, sixteen classes to each doubling above; neighbours
+coalesce; the block last freed is taken first. All of it is deterministic, because two engines
+must place the same operations in the same blocks. Sizes and places are in granules.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..errors import StoreFull
+from ..layout import (
+    EXTEND_BYTES_MAX,
+    EXTENT_BYTES,
+    EXTENT_END_WORD,
+    GRANULE_BYTES,
+    HEAP_START,
+    QUARANTINE_BYTES_MIN,
+    RELEASES_PER_ALLOCATION_MAX,
+    RESERVE_BYTES_MAX,
+    RESERVE_DIVISOR,
+)
+from .clock import Clock
+
+_EXACT_SIZES = 64
+_CLASS_BITS = 4
+_CLASSES = _EXACT_SIZES + (40 << _CLASS_BITS)
+_EXTENT = EXTENT_BYTES // GRANULE_BYTES
+_BURIALS = 256
+
+Extend = Callable[[int, int], None]
+Purge = Callable[[int, int], bool]
+
+
+class Retired(NamedTuple):
+    """A block that readers may be looking at, or a deleted entry that still lies in its word."""
+
+    stamp: int
+    start: int
+    size: int
+    word_hash: int
+    """For a deleted entry the hash that leads to its word."""
+
+
+class Heap:
+    """The allocator.
+
+    ``purge(start, word_hash)`` is called for each deleted entry whose time has come: it empties
+    the word, or returns False if the open batch stands on it.
+    """
+
+    def __init__(
+        self,
+        words: memoryview,
+        clock: Clock,
+        capacity: int,
+        extend: Extend,
+        release: Extend,
+        purge: Purge,
+    ) -> None:
+        self._words = words
+        self._clock = clock
+        self._limit = capacity // GRANULE_BYTES
+        self._extend = extend
+        self._release = release
+        self._purge = purge
+        self._end = words[EXTENT_END_WORD] // GRANULE_BYTES
+        self._bins: list[dict[int, int]] = [{} for _ in range(_CLASSES)]
+        self._occupied = 0
+        self._size_at: dict[int, int] = {}
+        self._start_at_end: dict[int, int] = {}
+        self._returned: set[int] = set()
+        self._denied = ""
+        self._quarantine: deque[Retired] = deque()
+        self._dead: deque[Retired] = deque()
+        self._deferred: list[Retired] = []
+        self._pending: list[tuple[int, int]] = []
+        self._reserve = min(RESERVE_BYTES_MAX, capacity // RESERVE_DIVISOR) // GRANULE_BYTES
+        self.hold_bytes = QUARANTINE_BYTES_MIN
+        self.free_granules = 0
+        self.quarantine_granules = 0
+
+    # Allocation
+
+    def allocate(self, size: int, reserved: bool = False) -> int:
+        """Return the granule of a block of ``size`` granules that may be overwritten.
+
+        ``reserved`` lets the block come from what is kept for deletes. Costs a few operations,
+        whatever the size. Errors: ``StoreFull``, with nothing taken.
+        """
+        self._release_surplus()
+        if not reserved and not self._has_room(size):
+            raise self._full(size)
+        while (start := self._take(size)) is None:
+            if not (self._grow(size) or self._release_some()):
+                raise self._full(size)
+        return start
+
+    def _has_room(self, size: int) -> bool:
+        wanted = size + self._reserve
+        return self.available_granules >= wanted or (
+            self._denied != "" and self._grow(size) and self.available_granules >= wanted
+        )
+
+    def free(self, start: int, size: int) -> None:
+        """Give back a block that no reader can reach; it merges with its free neighbours."""
+        self.free_granules += size
+        before = self._start_at_end.get(start)
+        if before is not None:
+            size += self._remove(before)
+            start = before
+        if start + size in self._size_at:
+            size += self._remove(start + size)
+        self._insert(start, size)
+
+    def _take(self, size: int) -> int | None:
+        found = self._find(size)
+        if found is None:
+            return None
+        block = self._remove(found)
+        if not self._make_real(found, size):
+            self._insert(found, block)
+            return None
+        if block > size:
+            self._insert(found + size, block - size)
+        self.free_granules -= size
+        return found
+
+    def _find(self, size: int) -> int | None:
+        """Return a free block that fits, the last one freed of the smallest class that surely
+        does; when there is none, any that fits of the class the size itself falls in."""
+        own = _class_of(size)
+        surely = own if size < _EXACT_SIZES else _class_of(size + _class_width(size) - 1)
+        larger = self._occupied >> surely
+        if larger:
+            chosen = surely + (larger & -larger).bit_length() - 1
+            return next(reversed(self._bins[chosen]))
+        return next((at for at, block in self._bins[own].items() if block >= size), None)
+
+    def _insert(self, start: int, size: int) -> None:
+        chosen = _class_of(size)
+        self._bins[chosen][start] = size
+        self._occupied |= 1 << chosen
+        self._size_at[start] = size
+        self._start_at_end[start + size] = start
+
+    def _remove(self, start: int) -> int:
+        size = self._size_at.pop(start)
+        del self._start_at_end[start + size]
+        chosen = _class_of(size)
+        del self._bins[chosen][start]
+        if not self._bins[chosen]:
+            self._occupied ^= 1 << chosen
+        return size
+
+    # Growth, and giving memory back to the system
+
+    @property
+    def used_granules(self) -> int:
+        """Granules in use by what is committed or staged."""
+        return self._end - self.free_granules - self.quarantine_granules - self._header
+
+    @property
+    def available_granules(self) -> int:
+        """Granules that can still be had: free, in quarantine, or not yet made real."""
+        limit = self._end if self._denied else self._limit
+        return limit - HEAP_START // GRANULE_BYTES - self.used_granules
+
+    @property
+    def capacity_bytes(self) -> int:
+        return self._limit * GRANULE_BYTES
+
+    @property
+    def real_bytes(self) -> int:
+        """Bytes of memory the segment takes from the system."""
+        return self._end * GRANULE_BYTES - len(self._returned) * EXTENT_BYTES
+
+    @property
+    def _header(self) -> int:
+        return HEAP_START // GRANULE_BYTES if self._end else 0
+
+    def _grow(self, size: int) -> bool:
+        """Make the next extents real; False if the capacity or the system's memory is used up."""
+        wanted = min(max(EXTENT_BYTES, self._end * GRANULE_BYTES // 8), EXTEND_BYTES_MAX)
+        granules = max(wanted // GRANULE_BYTES, size + self._end % _EXTENT)
+        end = min(-(-(self._end + granules) // _EXTENT) * _EXTENT, self._limit)
+        if end - self._end < 1:
+            return False
+        try:
+            self._extend(self._end * GRANULE_BYTES, (end - self._end) * GRANULE_BYTES)
+        except OSError as error:
+            # What the system refuses now it may grant later; until then this is the end.
+            self._denied = str(error)
+            return False
+        self._denied = ""
+        start = max(self._end, HEAP_START // GRANULE_BYTES)
+        self._end = end
+        self._words[EXTENT_END_WORD] = end * GRANULE_BYTES
+        self.free(start, end - start)
+        return True
+
+    def _make_real(self, start: int, size: int) -> bool:
+        """Ask the system again for returned extents that a block touches."""
+        if not self._returned:
+            return True
+        for extent in range(start // _EXTENT, (start + size - 1) // _EXTENT + 1):
+            if extent in self._returned:
+                try:
+                    self._extend(extent * EXTENT_BYTES, EXTENT_BYTES)
+                except OSError:
+                    return False
+                self._returned.remove(extent)
+        return True
+
+    def give_back(self) -> None:
+        """Return whole free extents to the system, if more lies idle than is in use.
+
+        Safe because a block becomes free only after the horizon has passed its stamp: whoever
+        still reads there meets zeros, and is turned away.
+        """
+        idle = self.free_granules - len(self._returned) * _EXTENT
+        if idle * GRANULE_BYTES < 8 * EXTENT_BYTES or idle < self.used_granules:
+            return
+        for start, size in list(self._size_at.items()):
+            first, last = -(-start // _EXTENT), (start + size) // _EXTENT
+            for extent in range(first, last):
+                if extent not in self._returned:
+                    self._release(extent * EXTENT_BYTES, EXTENT_BYTES)
+                    self._returned.add(extent)
+
+    # Quarantine
+
+    def retire(self, start: int, size: int) -> None:
+        """Put up a block, which nothing leads to any more, for the next stamp."""
+        self.quarantine_granules += size
+        self._pending.append((start, size))
+
+    def stamp(self, replaced: list[tuple[int, int]], dead: list[tuple[int, int, int]]) -> None:
+        """Step 5, after a commit: stamp the (start, size) blocks it replaced and the
+        (start, size, word hash) entries it deleted, and put them into the quarantine."""
+        for start, size in replaced:
+            self.retire(start, size)
+        stamp = self._stamp_pending()
+        for start, size, word_hash in dead:
+            self.quarantine_granules += size
+            self._dead.append(Retired(stamp, start, size, word_hash))
+        self._dead.extend(self._deferred)
+        self._deferred.clear()
+
+    def _stamp_pending(self) -> int:
+        stamp = self._clock.retire()
+        self._quarantine.extend(Retired(stamp, start, size, 0) for start, size in self._pending)
+        self._pending.clear()
+        return stamp
+
+    def _release_surplus(self) -> None:
+        for _ in range(RELEASES_PER_ALLOCATION_MAX):
+            if self.quarantine_granules * GRANULE_BYTES <= self.hold_bytes:
+                return
+            if self._dead and (
+                not self._quarantine or self._dead[0].stamp <= self._quarantine[0].stamp
+            ):
+                self._bury()
+            elif self._quarantine:
+                self._release_oldest()
+            else:
+                return
+
+    def _release_some(self) -> bool:
+        """Make something of the quarantine free, whatever it should hold; False if it is empty."""
+        if not self._quarantine:
+            for _ in range(min(len(self._dead), _BURIALS)):
+                self._bury()
+            if self._pending:
+                self._stamp_pending()
+        if not self._quarantine:
+            return False
+        self._release_oldest()
+        return True
+
+    def _release_oldest(self) -> None:
+        """Step 1 for the oldest block."""
+        stamp, start, size, _ = self._quarantine.popleft()
+        self._clock.reuse(stamp)
+        self.quarantine_granules -= size
+        self.free(start, size)
+
+    def _bury(self) -> None:
+        """Step 1 for the word of the oldest deleted entry; its block waits for another stamp,
+        as a reader may just have come from the word."""
+        dead = self._dead.popleft()
+        self._clock.reuse(dead.stamp)
+        if self._purge(dead.start, dead.word_hash):
+            self._pending.append((dead.start, dead.size))
+        else:
+            self._deferred.append(dead)
+
+    # Takeover and reports
+
+    def adopt(self, blocks: list[tuple[int, int]]) -> None:
+        """Take all memory but the given (start, size) blocks as free, some perhaps returned.
+
+        The caller has raised the horizon past every reader that may be looking at it.
+        """
+        at = HEAP_START // GRANULE_BYTES
+        for start, size in [*sorted(blocks), (self._end, 0)]:
+            if start > at:
+                self.free(at, start - at)
+                self._returned.update(range(-(-at // _EXTENT), start // _EXTENT))
+            at = start + size
+
+    def free_blocks(self) -> list[tuple[int, int]]:
+        """All free blocks as (start, size), by place."""
+        return sorted(self._size_at.items())
+
+    def quarantined(self) -> list[tuple[int, int]]:
+        """All blocks, as (start, size), that wait for the horizon and that nothing leads to."""
+        return self._pending + [(block.start, block.size) for block in self._quarantine]
+
+    def deleted(self) -> list[Retired]:
+        """The deleted entries whose words have not been emptied yet, as far as is known here."""
+        return [*self._dead, *self._deferred]
+
+    def _full(self, size: int) -> StoreFull:
+        capacity, used = self.capacity_bytes, self.used_granules * GRANULE_BYTES
+        cause = f" (the system gives no more memory: {self._denied})" if self._denied else ""
+        return StoreFull(
+            f"the store is full: {size * GRANULE_BYTES:,} bytes more do not fit, {used:,} of "
+            f"{capacity:,} are in use{cause}; delete records or start it with a larger capacity=",
+            requested=size * GRANULE_BYTES,
+            used=used,
+            capacity=capacity,
+        )
+
+
+def _class_of(size: int) -> int:
+    if size < _EXACT_SIZES:
+        return size
+    top = size.bit_length() - 1
+    return _EXACT_SIZES + ((top - 6) << _CLASS_BITS) + (size >> (top - _CLASS_BITS) & 15)
+
+
+def _class_width(size: int) -> int:
+    return 1 << (size.bit_length() - 1 - _CLASS_BITS)

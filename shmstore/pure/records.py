@@ -1,0 +1,289 @@
+"""Entries: how a record, a ghost or a list head lies in its block, and which version is seen.
+
+Every function takes word indexes (``entry``: offset / 8), never pointers, and raises ``Damaged``
+or ``IndexError`` rather than follow a number out of the segment: inside a reader's window any
+word may be garbage, and only ``read_accept`` tells whether it mattered.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import NamedTuple
+from zlib import crc32
+
+from ..errors import InvalidKey
+from ..layout import (
+    ALIGNED_VALUE_BYTES_MIN,
+    CACHE_LINE_BYTES,
+    CLASS_BYTES,
+    CLASS_STR,
+    DEAD,
+    ENTRY_HEADER_BYTES,
+    GRANULE_BYTES,
+    INSERTION_MASK,
+    KEY_BYTES_MAX,
+    KEY_SIZE_SHIFT,
+    KIND_MASK,
+    KIND_SHIFT,
+    KIND_SORTED,
+    NAME_BYTES_MAX,
+    PREV_FIELD,
+    SEQ_FIELD,
+    SHAPE_FIELD,
+    SORT_BIAS,
+    SORT_WORD_BYTES,
+    VACATED,
+    VERSION_HOPS_MAX,
+    WORD_BYTES,
+)
+
+_HEADER = Struct("<5Q")
+_CHECKED = Struct("<IQQQ")
+_WORD = Struct("<Q")
+
+
+class Damaged(Exception):
+    """A word holds what the format does not allow."""
+
+
+class Overtaken(Exception):
+    """The versions seen by this read are being replaced faster than it follows them."""
+
+
+class Shape(NamedTuple):
+    """The sizes of an entry and what follows from them."""
+
+    key_size: int
+    kind: int
+    value_size: int
+
+    @property
+    def key_class(self) -> int:
+        return self.kind & 3
+
+    @property
+    def header_bytes(self) -> int:
+        """Everything before the value, without the padding of an aligned value."""
+        sort = SORT_WORD_BYTES if self.kind & KIND_SORTED else 0
+        return ENTRY_HEADER_BYTES + self.key_size + sort
+
+    @property
+    def granules(self) -> int:
+        """The size of the block; it does not depend on where the block lies."""
+        size = self.header_bytes + self.value_size
+        if self.value_size >= ALIGNED_VALUE_BYTES_MIN:
+            size += CACHE_LINE_BYTES - 1
+        return -(-size // GRANULE_BYTES)
+
+    def value_start(self, offset: int) -> int:
+        """The offset of the value of an entry at ``offset``."""
+        start = offset + self.header_bytes
+        if self.value_size >= ALIGNED_VALUE_BYTES_MIN:
+            start = -(-start // CACHE_LINE_BYTES) * CACHE_LINE_BYTES
+        return start
+
+
+class Entry(NamedTuple):
+    """What an entry says, apart from its key and value."""
+
+    granule: int
+    seq: int
+    prev: int
+    insertion: int
+    scope: int
+    shape: Shape
+    checksum: int
+
+
+def load_entry(words: memoryview, granule: int) -> Entry:
+    """Return the entry in the block ``granule``."""
+    sizes, seq, prev, shape, scope = words[granule * 2 : granule * 2 + 5].tolist()
+    return Entry(
+        granule,
+        seq,
+        prev,
+        shape & INSERTION_MASK,
+        scope,
+        Shape(shape >> KEY_SIZE_SHIFT, shape >> KIND_SHIFT & KIND_MASK, sizes & 0xFFFFFFFF),
+        sizes >> 32,
+    )
+
+
+def load_shape(words: memoryview, entry: int) -> Shape:
+    """Return the sizes of the entry at word ``entry``."""
+    shape = words[entry + SHAPE_FIELD]
+    return Shape(
+        shape >> KEY_SIZE_SHIFT, shape >> KIND_SHIFT & KIND_MASK, words[entry] & 0xFFFFFFFF
+    )
+
+
+def load_key(data: memoryview, entry: int, shape: Shape) -> bytes:
+    """Return the bytes of the key."""
+    start = entry * WORD_BYTES + ENTRY_HEADER_BYTES
+    return bytes(data[start : start + shape.key_size])
+
+
+def load_sort(data: memoryview, entry: int, shape: Shape) -> int | None:
+    """Return the sort word, or None if this kind has none."""
+    if not shape.kind & KIND_SORTED:
+        return None
+    start = entry * WORD_BYTES + ENTRY_HEADER_BYTES + shape.key_size
+    if start + SORT_WORD_BYTES > len(data):
+        raise Damaged(f"the sort word of the entry at {entry * WORD_BYTES} is outside the segment")
+    sort: int = _WORD.unpack_from(data, start)[0]
+    return sort
+
+
+def load_value(words: memoryview, data: memoryview, entry: int) -> bytes:
+    """Return a copy of the value of the entry at word ``entry``."""
+    shape = load_shape(words, entry)
+    start = shape.value_start(entry * WORD_BYTES)
+    value = bytes(data[start : start + shape.value_size])
+    if len(value) != shape.value_size:
+        raise Damaged(f"the value of the entry at {entry * WORD_BYTES} is outside the segment")
+    return value
+
+
+def visible(words: memoryview, entry: int, committed: int) -> int:
+    """Return the word of the version that batch ``committed`` sees, 0 if it sees none.
+
+    Costs a step per batch that replaced the record since; beyond a few, ``Overtaken``.
+    """
+    for _ in range(VERSION_HOPS_MAX):
+        prev = words[entry + PREV_FIELD]
+        if words[entry + SEQ_FIELD] <= committed:
+            return 0 if prev & DEAD and prev ^ DEAD <= committed else entry
+        if prev & DEAD:
+            # Written and deleted since this read began; the horizon will turn it away.
+            raise Overtaken
+        if prev <= VACATED:
+            return 0
+        entry = prev * 2
+    raise Overtaken
+
+
+def checksum(
+    data: memoryview, seq: int, shape_word: int, scope: int, shape: Shape, offset: int
+) -> int:
+    """Return the CRC-32 of an entry: its fixed fields, then key, sort word and value in place."""
+    crc = crc32(_CHECKED.pack(shape.value_size, seq, shape_word, scope))
+    key_start = offset + ENTRY_HEADER_BYTES
+    crc = crc32(data[key_start : offset + shape.header_bytes], crc)
+    start = shape.value_start(offset)
+    return crc32(data[start : start + shape.value_size], crc)
+
+
+def store_entry(
+    data: memoryview,
+    granule: int,
+    seq: int,
+    prev: int,
+    insertion: int,
+    scope: int,
+    shape: Shape,
+    key: bytes,
+    sort: int | None,
+    value: bytes | bytearray,
+) -> None:
+    """Step 2: write an entry into a block that no reader can reach."""
+    offset = granule * GRANULE_BYTES
+    shape_word = shape.key_size << KEY_SIZE_SHIFT | shape.kind << KIND_SHIFT | insertion
+    tail = key if sort is None else key + _WORD.pack(sort)
+    crc = crc32(tail, crc32(_CHECKED.pack(shape.value_size, seq, shape_word, scope)))
+    crc = crc32(value, crc)
+    head = _HEADER.pack(shape.value_size | crc << 32, seq, prev, shape_word, scope) + tail
+    data[offset : offset + len(head)] = head
+    start = shape.value_start(offset)
+    data[start : start + shape.value_size] = value
+
+
+def entry_checksum(words: memoryview, data: memoryview, entry: Entry) -> int:
+    """Return the checksum the entry should carry."""
+    shape_word = words[entry.granule * 2 + SHAPE_FIELD]
+    offset = entry.granule * GRANULE_BYTES
+    return checksum(data, entry.seq, shape_word, entry.scope, entry.shape, offset)
+
+
+def key_parts(key: object) -> tuple[int, bytes]:
+    """Return (class, bytes) of a caller's key. Errors: ``InvalidKey``."""
+    if type(key) is str:
+        try:
+            encoded = key.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidKey(
+                f"key {key!r} holds surrogate characters, which UTF-8 cannot carry; "
+                "use a bytes key for arbitrary bytes",
+                key=repr(key),
+            ) from error
+        key_class = CLASS_STR
+    elif type(key) is bytes:
+        encoded, key_class = key, CLASS_BYTES
+    elif isinstance(key, str):
+        return key_parts(str.__str__(key))
+    elif isinstance(key, bytes):
+        return key_parts(bytes(key))
+    else:
+        raise InvalidKey(
+            f"a key is str or bytes, not {type(key).__name__} ({key!r:.80}); convert it first",
+            key=f"{key!r:.80}",
+        )
+    if len(encoded) > KEY_BYTES_MAX:
+        raise InvalidKey(
+            f"a key of {len(encoded):,} bytes is too long: at most {KEY_BYTES_MAX:,}; "
+            "store a digest of it",
+            size=len(encoded),
+            limit=KEY_BYTES_MAX,
+        )
+    return key_class, encoded
+
+
+def key_object(key_class: int, key: bytes) -> str | bytes:
+    """Return the key as its caller gave it."""
+    if key_class != CLASS_STR:
+        return key
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        raise Damaged(f"the key {key!r} is marked as text but is no UTF-8") from error
+
+
+def list_name(table: str, namespace: str, index: bytes = b"") -> bytes:
+    """Return the name of a list: a table in a namespace, or one value of an index of it.
+
+    Errors: ``InvalidKey`` for names that are not text of at most 255 bytes of UTF-8.
+    """
+    return _name(table, "table name") + _name(namespace, "namespace") + index
+
+
+def split_list_name(name: bytes) -> tuple[str, str, bytes]:
+    """Return (table, namespace, index) of a list's name."""
+    try:
+        end = 1 + name[0]
+        last = end + 1 + name[end]
+        return name[1:end].decode(), name[end + 1 : last].decode(), name[last:]
+    except (IndexError, UnicodeDecodeError) as error:
+        raise Damaged(f"a list has the unreadable name {name!r}") from error
+
+
+def _name(text: object, what: str) -> bytes:
+    if not isinstance(text, str):
+        raise InvalidKey(f"a {what} is a str, not {type(text).__name__} ({text!r:.80})")
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidKey(f"{what} {text!r} holds surrogate characters; use plain text") from error
+    if len(encoded) > NAME_BYTES_MAX:
+        raise InvalidKey(
+            f"{what} {text[:40]!r}... has {len(encoded)} bytes; at most {NAME_BYTES_MAX}"
+        )
+    return bytes((len(encoded),)) + encoded
+
+
+def sort_word(created: int) -> int:
+    """Return the word that orders as ``created`` (64 bits, signed) does."""
+    return created + SORT_BIAS
+
+
+def created_of(sort: int) -> int:
+    """The inverse of ``sort_word``."""
+    return sort - SORT_BIAS
