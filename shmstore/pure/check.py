@@ -100,9 +100,9 @@ class _Check:
                     if identity in keys:
                         self._say(f"the key {key!r} is in the index twice")
                     keys.add(identity)
-        listed = {key for head in self._heads for key in self._list(head)}
-        for key in self._records.keys() - listed:
-            self._say(f"record {key[1]} of scope {key[0]:#x} is in no list of its table")
+        listed = {record for head in self._heads for record in self._list(head)}
+        for scope, insertion in self._records.keys() - listed:
+            self._say(f"record {insertion} of scope {scope:#x} is in no list of its table")
 
     def _segments(self) -> Iterator[tuple[int, int, int]]:
         """Yield (base, first directory word, local depth) of each segment."""
