@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import reprlib
 import struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from shmstore import layout
-from shmstore.codec import message_pack, message_unpack
-from shmstore.errors import ProtocolError, RecordTooLarge, ShmstoreError, rebuild
+from . import layout
+from .codec import message_pack, message_unpack
+from .errors import ProtocolError, RecordTooLarge, ShmstoreError, rebuild
 
 PROTOCOL_VERSION = 1
 FRAME_BYTES_MAX = layout.VALUE_BYTES_MAX + (1 << 20)
@@ -247,7 +247,7 @@ def _too_large(size: int) -> RecordTooLarge:
 
 def _fields(message: bytes | bytearray, kind: str) -> list[Any]:
     try:
-        fields = message_unpack(message)
+        fields = message_unpack(cast(bytes, message))
     except Exception as error:  # whatever the decoder says of foreign bytes
         raise ProtocolError(f"{kind}: cannot be decoded: {error}") from None
     if type(fields) is not list:

@@ -16,8 +16,8 @@ import re
 import tempfile
 from pathlib import Path
 
-from shmstore import layout
-from shmstore.errors import InvalidArgument
+from . import layout
+from .errors import InvalidArgument
 
 MARGIN_BYTES = 32 << 20
 """Extents leave this much to the processes of the machine or the cgroup."""
