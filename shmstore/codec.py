@@ -168,7 +168,8 @@ def validate(data: bytes) -> None:
 def split_map(data: bytes) -> dict[bytes, bytes] | None:
     """Return a packed mapping as packed values by packed key, or None if it is no mapping.
 
-    Nothing is decoded, so no crafted key is ever hashed as an object. Raises InvalidRecord.
+    Nothing is decoded, so no crafted key is ever hashed as an object. One text has one key, as
+    ``pack`` makes it; of a key that stands twice the last counts. Raises InvalidRecord.
     """
     if not _is_map(data):
         return None
@@ -180,7 +181,10 @@ def split_map(data: bytes) -> dict[bytes, bytes] | None:
             unpacker.skip()
             middle = unpacker.tell()
             unpacker.skip()
-            fields[data[start:middle]] = data[middle : unpacker.tell()]
+            key = data[start:middle]
+            if 0xD9 <= key[0] <= 0xDB:
+                key = msgpack.packb(msgpack.unpackb(key))
+            fields[key] = data[middle : unpacker.tell()]
     except _DECODE_ERRORS as error:
         raise _unreadable(error) from error
     return fields
