@@ -66,7 +66,7 @@ def rank(entry: dict[str, Any]) -> tuple[bool, bytes]:
 
 def main() -> None:
     """Read an index from standard input and write the sample to standard output."""
-    whole = (fields for fields in stanzas(sys.stdin) if NEEDED <= fields.keys())
+    whole = (fields for fields in stanzas(sys.stdin) if fields.keys() >= NEEDED)
     entries = {entry["package"]: entry for entry in map(record, whole)}
     chosen = sorted(entries.values(), key=rank)[:RECORDS]
     for entry in sorted(chosen, key=lambda entry: str(entry["package"])):

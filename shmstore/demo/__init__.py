@@ -1,0 +1,197 @@
+"""The store at work: readers and clients in processes of their own, and a writer that is killed.
+
+``sample`` has the records, ``workers`` is what the processes do, ``screen`` what is shown, and
+``verdict`` compares what was counted with what is in the store. Nothing shown is assumed.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import shmstore
+from shmstore.commands.outcome import Exit, complain
+from shmstore.demo import workers
+from shmstore.demo.sample import load_sample
+from shmstore.demo.screen import Screen
+from shmstore.demo.verdict import Death, judge
+from shmstore.server import Server
+
+CAPACITY = "64MiB"
+START_SECONDS_MAX = 60.0
+RESTART_SECONDS_MAX = 30.0
+END_SECONDS_MAX = 60.0
+GLANCE_SECONDS = 0.05
+SEED = 1
+
+
+class DemoFailed(Exception):
+    """A process of the demo did not do its part."""
+
+
+@dataclass
+class Worker:
+    """A process of the demo as seen from here."""
+
+    name: str
+    connection: Connection
+    tally: int = 0
+    account: Any = None
+
+    def hear(self) -> Any:
+        """Return what it says; DemoFailed if it has ended."""
+        try:
+            return self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            raise DemoFailed(f"{self.name} has ended before its time") from None
+
+    def tell(self, word: str) -> None:
+        """Say a word to it; DemoFailed if it has ended."""
+        try:
+            self.connection.send(word)
+        except BrokenPipeError:
+            raise DemoFailed(f"{self.name} has ended before its time") from None
+
+
+def run(seconds: float, readers: int, clients: int) -> int:
+    """Run the demo and print what it shows; return an exit status, PROBLEM for a broken promise."""
+    screen = Screen()
+    sample = load_sample()
+    keys = list(sample)
+    with shmstore.start(capacity=CAPACITY) as server, server.connect() as client:
+        client.table(workers.RECORDS_TABLE).put_many(sample)
+        screen.say(f"loaded {len(sample):,} records; the writer is process {server.writer_pid}")
+        try:
+            with (
+                _started("reader", workers.read, server, [keys] * readers) as reading,
+                _started("client", workers.change, server, _shares(keys, clients)) as changing,
+            ):
+                death = _show(screen, server, client, reading, changing, seconds)
+                _collect(reading + changing)
+        except DemoFailed as error:
+            screen.erase()
+            complain(str(error))
+            return Exit.PROBLEM
+        screen.say("comparing what was counted with what is stored")
+        verdict = judge(
+            client,
+            [worker.account for worker in reading],
+            [worker.account for worker in changing],
+            death,
+        )
+    screen.table(verdict.rows)
+    return Exit.DONE if verdict.is_good else Exit.PROBLEM
+
+
+def _shares(keys: list[str], clients: int) -> list[list[str]]:
+    """Give each client records of its own, so that it knows what the last revision must be."""
+    return [keys[first::clients] for first in range(clients)]
+
+
+@contextmanager
+def _started(
+    name: str, task: Callable[..., None], server: Server, shares: list[list[str]]
+) -> Iterator[list[Worker]]:
+    """Start one process per share; all are ready when the block begins, and gone after it."""
+    context = get_context("spawn")
+    started, processes = [], []
+    try:
+        for number, keys in enumerate(shares, start=1):
+            ours, theirs = context.Pipe()
+            started.append(Worker(f"{name} {number}", ours))
+            process = context.Process(
+                target=task, args=(theirs, server.address, keys, SEED + number), daemon=True
+            )
+            process.start()
+            processes.append(process)
+            theirs.close()
+        for worker in started:
+            if not worker.connection.poll(START_SECONDS_MAX):
+                raise DemoFailed(f"{worker.name} did not start in time")
+            worker.hear()
+        yield started
+    finally:
+        for worker in started:
+            worker.connection.close()
+        for process in processes:
+            process.join(END_SECONDS_MAX)
+            process.kill()
+            process.join()
+            process.close()
+
+
+def _show(
+    screen: Screen,
+    server: Server,
+    client: shmstore.Client,
+    readers: list[Worker],
+    clients: list[Worker],
+    seconds: float,
+) -> Death:
+    """Let everybody work for some seconds, show it, and kill the writer in the middle."""
+    screen.say(f"{len(readers)} readers look up, {len(clients)} clients change, each a process")
+    for worker in readers + clients:
+        worker.tell(workers.GO)
+    begun = time.monotonic()
+    _watch(screen, readers, clients, begun + seconds / 2)
+    death = _kill_writer(server, client)
+    screen.say(f"killed the writer, process {death.pid}, with SIGKILL")
+    _watch(screen, readers, clients, begun + seconds, lambda: _next_writer(server, death))
+    screen.say(f"the writer is process {server.writer_pid} now")
+    return death
+
+
+def _watch(
+    screen: Screen,
+    readers: list[Worker],
+    clients: list[Worker],
+    until: float,
+    is_over: Callable[[], bool] = lambda: True,
+) -> None:
+    """Take in the tallies and show them until the time has come and ``is_over`` says so too."""
+    of_connection = {worker.connection: worker for worker in readers + clients}
+    while time.monotonic() < until or not is_over():
+        if time.monotonic() > until + RESTART_SECONDS_MAX:
+            raise DemoFailed("no other writer has taken over")
+        for connection in wait(list(of_connection), GLANCE_SECONDS):
+            worker = of_connection[connection]  # type: ignore[index]
+            worker.tally = worker.hear()
+        lookups = sum(worker.tally for worker in readers)
+        mutations = sum(worker.tally for worker in clients)
+        screen.show(f"{lookups:>11,} lookups  {mutations:>9,} mutations acknowledged")
+
+
+def _kill_writer(server: Server, client: shmstore.Client) -> Death:
+    """Kill the writer; return when it was seen to be dead and what it had committed."""
+    pid = server.writer_pid
+    if pid is None:
+        raise DemoFailed("the writer had ended already")
+    descriptor = os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        select.select([descriptor], [], [])
+    finally:
+        os.close(descriptor)
+    return Death(pid, time.monotonic(), client.read("info")["committed"])
+
+
+def _next_writer(server: Server, death: Death) -> bool:
+    return server.writer_pid not in (None, death.pid)
+
+
+def _collect(all_workers: list[Worker]) -> None:
+    """Tell all to stop and take in their accounts."""
+    for worker in all_workers:
+        worker.tell(workers.STOP)
+    for worker in all_workers:
+        while isinstance(said := worker.hear(), int):
+            worker.tally = said
+        worker.account = said
