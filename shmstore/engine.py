@@ -10,9 +10,7 @@ import os
 import platform
 import warnings
 
-from .pure.check import INVARIANTS, check_segment
-from .pure.owner import Found, Owner
-from .pure.reader import Reader, is_formatted
+from .pure import INVARIANTS, Found, Owner, Reader, check_segment, is_formatted
 
 __all__ = ["INVARIANTS", "NAME", "Found", "Owner", "Reader", "check_segment", "is_formatted"]
 

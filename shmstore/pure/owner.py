@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ..errors import StoreFull
+from ..errors import ShmstoreError, StoreFull
 from ..layout import (
     CAPACITY_WORD,
     CLASS_HEAD,
@@ -123,7 +123,11 @@ class Owner:
         Costs a walk over the index. Errors: ``CorruptSegment``, ``FormatMismatch``.
         """
         owner = cls(memory, extend, release)
-        survey = recover(owner._words, owner.reader)
+        try:
+            survey = recover(owner._words, owner.reader)
+        except ShmstoreError:
+            owner.close()
+            raise
         owner._clock.reuse(owner._clock.retire())
         owner._index.adopt()
         owner._heap.adopt(survey.blocks)

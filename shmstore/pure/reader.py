@@ -15,7 +15,7 @@ from struct import error as StructError
 from time import monotonic
 from typing import Any, TypeVar
 
-from ..errors import CorruptSegment, FormatMismatch, ReadStalled, UnknownCursor
+from ..errors import CorruptSegment, FormatMismatch, ReadStalled, ShmstoreError, UnknownCursor
 from ..layout import (
     CAPACITY_WORD,
     CLASS_HEAD,
@@ -85,6 +85,20 @@ class Reader:
             raise FormatMismatch("this memory holds no shmstore segment")
         self._data = memoryview(memory)
         self._words = self._data.cast("Q")
+        try:
+            self._check_header()
+        except ShmstoreError:
+            self.close()
+            raise
+        self.capacity = len(self._data)
+        start = SEGMENT_ID_WORD * WORD_BYTES
+        self.segment_id = bytes(self._data[start : start + 16])
+        self._seed, *secret = self._words[SECRET_WORD : SECRET_WORD + SECRET_WORDS].tolist()
+        self._secret = (secret[0], secret[1], secret[2], secret[3])
+        self.retries = 0
+        """Reads that had to start over, in this process."""
+
+    def _check_header(self) -> None:
         version = self._words[VERSION_WORD]
         if version != FORMAT_VERSION:
             raise FormatMismatch(
@@ -97,13 +111,6 @@ class Reader:
             raise CorruptSegment(
                 f"the segment says {self._words[CAPACITY_WORD]:,} bytes and has {len(self._data):,}"
             )
-        self.capacity = len(self._data)
-        start = SEGMENT_ID_WORD * WORD_BYTES
-        self.segment_id = bytes(self._data[start : start + 16])
-        self._seed, *secret = self._words[SECRET_WORD : SECRET_WORD + SECRET_WORDS].tolist()
-        self._secret = (secret[0], secret[1], secret[2], secret[3])
-        self.retries = 0
-        """Reads that had to start over, in this process."""
 
     def close(self) -> None:
         """Let go of the memory; nothing may be read afterwards."""

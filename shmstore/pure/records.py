@@ -128,10 +128,10 @@ def load_sort(data: memoryview, entry: int, shape: Shape) -> int | None:
     if not shape.kind & KIND_SORTED:
         return None
     start = entry * WORD_BYTES + ENTRY_HEADER_BYTES + shape.key_size
-    if start + SORT_WORD_BYTES > len(data):
+    sort = bytes(data[start : start + SORT_WORD_BYTES])
+    if len(sort) != SORT_WORD_BYTES:
         raise Damaged(f"the sort word of the entry at {entry * WORD_BYTES} is outside the segment")
-    sort: int = _WORD.unpack_from(data, start)[0]
-    return sort
+    return int.from_bytes(sort, "little")
 
 
 def load_value(words: memoryview, data: memoryview, entry: int) -> bytes:

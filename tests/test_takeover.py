@@ -1,0 +1,304 @@
+"""A writer that dies before any of its stores, and the one that takes over."""
+
+from __future__ import annotations
+
+import mmap
+import random
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from shmstore.errors import CorruptSegment
+from shmstore.layout import (
+    COMMITTED_WORD,
+    FREE_CLOCK_WORD,
+    GHOST_BYTES,
+    HORIZON_WORD,
+    ROOT_WORD,
+    WORD_BYTES,
+)
+from shmstore.pure.recovery import recover
+from tests.segments import Segment, StoreCounter, copy_of, nothing, watch_stores
+
+SCOPES = (("t", ""), ("u", ""), ("s", "global"))
+INDEX = b"\x92status"
+
+
+def contents(reader: Any) -> dict[tuple[str, str], list[Any]]:
+    """All that can be read of the segment, in order, with counts."""
+    found = {}
+    for table, namespace in SCOPES:
+        chunk = reader.chunk(table, namespace, b"", None, None, False)
+        assert len(chunk) == reader.count(table, namespace)
+        found[table, namespace] = chunk
+    found["s", "status"] = reader.chunk("s", "global", INDEX, None, None, True)
+    return found
+
+
+def dies_anywhere(engine: ModuleType, segment: Segment, operation: Callable[[Any], None]) -> int:
+    """Run ``operation`` and commit; before each store take over a copy, and the copy of a
+    takeover that died likewise. Return the number of stores."""
+    before = contents(segment.reader)
+    states: list[dict[tuple[str, str], list[Any]]] = []
+
+    def die() -> None:
+        with copy_of(segment.memory) as memory:
+            reader = engine.Reader(memory)
+            seen = contents(reader)
+            reader.close()
+            owner = engine.Owner.take_over(memory, nothing, nothing)
+            assert owner.check() == []
+            states.append(contents(owner.reader))
+            assert seen == states[-1], "a reader saw another state than the takeover kept"
+            owner.put("t", "", "next", b"life")
+            owner.commit()
+            assert owner.check() == []
+            owner.close()
+
+    watch_stores(segment.owner, die)
+    operation(segment.owner)
+    segment.owner.commit()
+    after = contents(segment.reader)
+    committed = [state == after for state in states]
+    assert all(state in (before, after) for state in states), "half a batch was kept"
+    assert before == after or committed == sorted(committed), "a committed batch was lost"
+    return len(states)
+
+
+@pytest.fixture
+def segment(engine: ModuleType) -> Iterator[Segment]:
+    made = Segment(engine)
+    for i in range(150):
+        made.owner.put("t", "", f"k{i}", b"v" * i)
+        made.owner.put("s", "global", f"id{i}", b"r" * 50, i % 7, (), (INDEX,))
+    made.owner.commit()
+    for i in range(0, 40, 2):
+        made.owner.remove("t", "", f"k{i}")
+        made.owner.remove("s", "global", f"id{i}", (INDEX,), ghost=True)
+    made.owner.commit()
+    yield made
+    made.close()
+
+
+def put_new(owner: Any) -> None:
+    owner.put("t", "", "new", b"value")
+
+
+def replace(owner: Any) -> None:
+    owner.put("t", "", "k101", b"another value")
+
+
+def replace_larger(owner: Any) -> None:
+    owner.put("t", "", "k101", b"x" * 9000)
+
+
+def put_again_after_delete(owner: Any) -> None:
+    owner.put("t", "", "k0", b"again")
+    owner.put("s", "global", "id0", b"again", 3, (), (INDEX,))
+
+
+def delete(owner: Any) -> None:
+    owner.remove("t", "", "k99")
+
+
+def delete_leaving_a_ghost(owner: Any) -> None:
+    owner.remove("s", "global", "id99", (INDEX,), ghost=True)
+
+
+def change_place_and_index(owner: Any) -> None:
+    owner.put("s", "global", "id101", b"moved", 500, (INDEX,), ())
+
+
+def batch_over_tables(owner: Any) -> None:
+    owner.put("t", "", "k1", b"one")
+    owner.put("u", "", "first", b"two")
+    owner.remove("t", "", "k3")
+    owner.put("t", "", "k3", b"three")
+    owner.put("t", "", "k5", b"four")
+    owner.remove("t", "", "k5")
+    owner.put("s", "global", "id5", b"five", 1, (INDEX,), (INDEX,))
+
+
+def clear(owner: Any) -> None:
+    owner.clear("t", "", ())
+    owner.clear("s", "global", (INDEX,))
+
+
+def grow_the_index(owner: Any) -> None:
+    for i in range(160):
+        owner.put("u", "", f"g{i}", b"")
+
+
+def fill_new_extents(owner: Any) -> None:
+    for i in range(5):
+        owner.put("u", "", f"large{i}", b"z" * 150_000)
+
+
+OPERATIONS = (
+    put_new,
+    replace,
+    replace_larger,
+    put_again_after_delete,
+    delete,
+    delete_leaving_a_ghost,
+    change_place_and_index,
+    batch_over_tables,
+    clear,
+    grow_the_index,
+    fill_new_extents,
+)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_writer_killed_before_any_store_leaves_all_or_nothing(
+    engine: ModuleType, segment: Segment, operation: Callable[[Any], None]
+) -> None:
+    stores = dies_anywhere(engine, segment, operation)
+    assert stores >= 4, "the counter must see the stores"
+
+
+def test_reuse_and_purge_survive_a_kill_before_any_store(
+    engine: ModuleType, segment: Segment
+) -> None:
+    """With nothing held back, each batch overwrites what the one before it gave up."""
+    segment.owner._hold = lambda value_bytes: None
+    rng = random.Random(7)
+
+    def churn(owner: Any) -> None:
+        for _ in range(3):
+            owner._heap.hold_bytes = 0
+            owner.remove("t", "", f"k{rng.randrange(150)}")
+            owner.put("t", "", f"k{rng.randrange(150)}", b"c" * rng.randrange(300))
+
+    for _ in range(8):
+        dies_anywhere(engine, segment, churn)
+
+
+def test_a_takeover_killed_before_any_store_is_done_again(
+    engine: ModuleType, segment: Segment
+) -> None:
+    """The second kill inside the recovery from a first one."""
+    before = contents(segment.reader)
+    stages: list[bytes] = []
+    watch_stores(segment.owner, lambda: stages.append(segment.memory[:]))
+    batch_over_tables(segment.owner)
+    grow_the_index(segment.owner)
+    segment.owner.commit()
+    after = contents(segment.reader)
+    # Late kills leave the most to take back; the middle of the batch is like its beginning.
+    for stage in (*stages[:: len(stages) // 8], *stages[-8:]):
+        with mmap.mmap(-1, len(stage)) as memory:
+            memory[:] = stage
+            assert _recoveries(engine, memory) > 0
+            owner = engine.Owner.take_over(memory, nothing, nothing)
+            assert owner.check() == []
+            assert contents(owner.reader) in (before, after)
+            owner.close()
+
+
+def _recoveries(engine: ModuleType, memory: mmap.mmap) -> int:
+    """Take over copies of ``memory``, each killed some stores later; return their number."""
+    killed_after, recoveries = 0, 0
+    while True:
+        with copy_of(memory) as victim:
+            finished = _recover_in_part(engine, victim, killed_after)
+            owner = engine.Owner.take_over(victim, nothing, nothing)
+            assert owner.check() == []
+            state = contents(owner.reader)
+            owner.close()
+        recoveries += 1
+        if finished:
+            break
+        killed_after += 1 + killed_after // 4
+    with copy_of(memory) as twin:
+        owner = engine.Owner.take_over(twin, nothing, nothing)
+        assert contents(owner.reader) == state
+        owner.close()
+    return recoveries
+
+
+class Killed(BaseException):
+    """The takeover has spent its stores."""
+
+
+def _recover_in_part(engine: ModuleType, memory: mmap.mmap, stores: int) -> bool:
+    """Recover with a number of stores; return whether they sufficed."""
+
+    def spend() -> None:
+        nonlocal stores
+        if stores == 0:
+            raise Killed
+        stores -= 1
+
+    reader = engine.Reader(memory)
+    words = memoryview(memory).cast("Q")
+    try:
+        recover(StoreCounter(words, spend), reader)
+    except Killed:
+        return False
+    finally:
+        words.release()
+        reader.close()
+    return True
+
+
+def test_a_takeover_turns_away_readers_that_began_before_it(
+    engine: ModuleType, segment: Segment
+) -> None:
+    words = memoryview(segment.memory).cast("Q")
+    clock = words[FREE_CLOCK_WORD]
+    segment.take_over()
+    assert clock < words[HORIZON_WORD] <= words[FREE_CLOCK_WORD]
+    words.release()
+
+
+def test_a_takeover_keeps_versions_insertion_numbers_and_ghosts(
+    engine: ModuleType, segment: Segment
+) -> None:
+    scope = segment.reader.scope("t", "")
+    version = segment.reader.version(scope, "k77")
+    page = segment.reader.page("s", "global", 5, "id20", None)
+    segment.take_over()
+    assert segment.reader.version(scope, "k77") == version
+    assert segment.reader.page("s", "global", 5, "id20", None) == page
+    segment.put("latest", b"")
+    assert segment.reader.chunk("t", "", b"", None, 1, True)[0][0] == "latest"
+
+
+def test_ghosts_are_forgotten_oldest_first_also_after_a_takeover(engine: ModuleType) -> None:
+    segment = Segment(engine, 1 << 20)
+    owner = segment.owner
+    most = (1 << 20) // 64 // GHOST_BYTES
+    for i in range(most + 30):
+        owner.put("s", "n", f"id{i}", b"", i)
+    owner.commit()
+    for i in range(most + 20):
+        owner.remove("s", "n", f"id{i}", (), ghost=True)
+        owner.commit()
+        if i == most:
+            segment.take_over()
+            owner = segment.owner
+    assert owner.statistics()["ghosts"] == most
+    assert owner.check() == []
+    assert segment.reader.page("s", "n", 10, f"id{most + 19}", None)[1] is False
+    with pytest.raises(LookupError):
+        segment.reader.page("s", "n", 10, "id0", None)
+    segment.close()
+
+
+@pytest.mark.parametrize("word", [ROOT_WORD, COMMITTED_WORD])
+def test_a_damaged_header_is_named_not_followed(
+    engine: ModuleType, segment: Segment, word: int
+) -> None:
+    with copy_of(segment.memory) as memory:
+        memory[word * WORD_BYTES : (word + 1) * WORD_BYTES] = b"\xff\xff\xff\xff\xff\xff\xff\x07"
+        if word == ROOT_WORD:
+            with pytest.raises(CorruptSegment):
+                engine.Owner.take_over(memory, nothing, nothing)
+        else:
+            # A committed sequence from the future hides nothing and invents nothing.
+            owner = engine.Owner.take_over(memory, nothing, nothing)
+            assert contents(owner.reader) == contents(segment.reader)
+            owner.close()
