@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from shmstore import runtime, segment
-from shmstore.connection import Greeting
-from shmstore.engine import Reader
-from shmstore.errors import ProtocolError, ShmstoreError, StoreNotFound, WriterUnavailable
+from . import runtime, segment
+from .connection import Greeting
+from .engine import Reader
+from .errors import ProtocolError, ShmstoreError, StoreNotFound, WriterUnavailable
 
 
 class Attachment:

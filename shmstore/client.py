@@ -7,16 +7,16 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from shmstore import runtime
-from shmstore.deferred import Pipeline, Transaction
-from shmstore.outstanding import Answer, check_timeout
-from shmstore.pipe import Pipe
-from shmstore.table import Table
+from . import runtime
+from .deferred import Pipeline, Transaction
+from .outstanding import Answer, check_timeout
+from .pipe import Pipe
+from .table import Table
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from shmstore.engine import Reader
+    from .engine import Reader
 
 TIMEOUT_SECONDS = 30.0
 

@@ -15,8 +15,8 @@ from contextlib import suppress
 from threading import Lock
 from typing import Any, NamedTuple
 
-from shmstore import protocol, runtime
-from shmstore.errors import ProtocolError, StoreNotFound
+from . import protocol, runtime
+from .errors import ProtocolError, StoreNotFound
 
 RECEIVE_BYTES = 1 << 16
 RECEIVE_BYTES_MAX = 1 << 20

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from threading import Event
 from typing import Any, Protocol
 
-from shmstore import protocol
-from shmstore.errors import InvalidArgument, RequestTimeout, ShmstoreError
+from . import protocol
+from .errors import InvalidArgument, RequestTimeout, ShmstoreError
 
 BYTES_MAX = 4 << 20
 """Beyond so many bytes without an answer the next request has to wait."""

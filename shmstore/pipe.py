@@ -15,18 +15,18 @@ from threading import TIMEOUT_MAX, Event, Lock, get_ident
 from typing import Any
 from weakref import WeakSet
 
-from shmstore import protocol
-from shmstore.attachment import Attachment
-from shmstore.connection import Connection, open_connection
-from shmstore.engine import Reader
-from shmstore.errors import (
+from . import protocol
+from .attachment import Attachment
+from .connection import Connection, open_connection
+from .engine import Reader
+from .errors import (
     ProtocolError,
     ReadStalled,
     RequestTimeout,
     ShmstoreError,
     WriterUnavailable,
 )
-from shmstore.outstanding import Answer, Outstanding, check_timeout
+from .outstanding import Answer, Outstanding, check_timeout
 
 RECONNECT_PAUSE_SECONDS = 0.005
 """Pause when a writer died while it was being greeted."""

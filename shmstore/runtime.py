@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from shmstore.errors import InvalidArgument, NameInUse, RequestTimeout, StoreNotFound
+from .errors import InvalidArgument, NameInUse, RequestTimeout, StoreNotFound
 
 DIRECTORY_VARIABLE = "SHMSTORE_RUNTIME_DIR"
 SUFFIX = ".sock"

@@ -7,12 +7,12 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
-from shmstore import runtime, segment, supervisor
-from shmstore.client import TIMEOUT_SECONDS, Client
-from shmstore.errors import RequestTimeout, ShmstoreError
-from shmstore.outstanding import check_timeout
-from shmstore.supervisor import Supervisor
-from shmstore.table import Table
+from . import runtime, segment, supervisor
+from .client import TIMEOUT_SECONDS, Client
+from .errors import RequestTimeout, ShmstoreError
+from .outstanding import check_timeout
+from .supervisor import Supervisor
+from .table import Table
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -19,9 +19,9 @@ import threading
 import time
 from contextlib import suppress
 
-from shmstore import runtime
-from shmstore.codec import message_unpack
-from shmstore.errors import (
+from . import runtime
+from .codec import message_unpack
+from .errors import (
     CorruptSegment,
     FormatMismatch,
     ShmstoreError,

@@ -1,0 +1,70 @@
+"""An ETS for Python: one writer process owns a table in shared memory, everybody else reads it.
+
+Floors, top to bottom; imports point down only:
+
+    cli, commands, demo            the command line
+    stores, store, page            resources: ids, namespaces, finds and pages over a table
+    server, supervisor             starting a server and keeping its writer alive
+    client                         a server as any process sees it
+    table, deferred                a mapping; pipelines and transactions over mappings
+    pipe, connection, outstanding  a process's end of the pipe to the writer
+    writer, loop, batch, sessions  the process that changes the memory, and what it does there
+    engine, pure; protocol         the table in memory, read and written; messages of the pipe
+    segment, codec, runtime        memory; records as bytes; where servers are found
+    layout, errors, namespaces     the format as data; every error; the current namespace
+"""
+
+from .client import Client, connect
+from .deferred import Pipeline, Reply, Transaction
+from .errors import (
+    CorruptSegment,
+    FormatMismatch,
+    InvalidArgument,
+    InvalidKey,
+    InvalidRecord,
+    NameInUse,
+    ProtocolError,
+    RecordNotFound,
+    RecordTooLarge,
+    RequestTimeout,
+    ShmstoreError,
+    StoreFull,
+    StoreNotFound,
+    UnknownCursor,
+    WriterUnavailable,
+)
+from .namespaces import environment, namespace
+from .page import Page
+from .server import Server, start
+from .store import Store
+from .table import Table
+
+__all__ = [
+    "Client",
+    "CorruptSegment",
+    "FormatMismatch",
+    "InvalidArgument",
+    "InvalidKey",
+    "InvalidRecord",
+    "NameInUse",
+    "Page",
+    "Pipeline",
+    "ProtocolError",
+    "RecordNotFound",
+    "RecordTooLarge",
+    "Reply",
+    "RequestTimeout",
+    "Server",
+    "ShmstoreError",
+    "Store",
+    "StoreFull",
+    "StoreNotFound",
+    "Table",
+    "Transaction",
+    "UnknownCursor",
+    "WriterUnavailable",
+    "connect",
+    "environment",
+    "namespace",
+    "start",
+]
