@@ -17,6 +17,8 @@ DEPTH_MAX = 1024
 INT_MIN = -(1 << 63)
 INT_MAX = (1 << 64) - 1
 PATH_PARTS_MAX = 8
+_REPR = reprlib.Repr()
+_REPR.maxother = _REPR.maxstring = 60
 
 _SAFE = frozenset({type(None), bool, float, bytes, bytearray, memoryview})
 _KEY_TYPES = frozenset({type(None), bool, float, bytes, int, str})
@@ -100,17 +102,21 @@ def _check_scalar(place: _Place) -> None:
 
 def _check_datetime(place: _Place) -> None:
     try:
-        if place.value.utcoffset() is None:
-            raise _wrong(
-                place, "a naive datetime", "give it a time zone, as in tzinfo=timezone.utc"
-            )
-        place.value.astimezone(timezone.utc)
+        offset = place.value.utcoffset()
+        if offset is not None:
+            place.value.astimezone(timezone.utc)
     except OverflowError as error:
         raise _wrong(
             place,
             "a datetime outside the years 1 to 9999 in UTC",
             "move it inside or store it as a str",
         ) from error
+    except Exception as error:  # whatever a foreign time zone raises
+        raise _wrong(
+            place, f"a datetime whose time zone fails ({error})", "give it another one"
+        ) from error
+    if offset is None:
+        raise _wrong(place, "a naive datetime", "give it a time zone, as in tzinfo=timezone.utc")
 
 
 def _check_key(place: _Place, key: Any, allowed: frozenset[type]) -> None:
@@ -189,7 +195,7 @@ def _path(place: _Place) -> str:
 
 def _show(value: Any) -> str:
     try:
-        shown = reprlib.repr(value)
+        shown = _REPR.repr(value)
     except Exception:
         shown = f"<{type(value).__qualname__}>"
     return shown.encode("utf-8", "backslashreplace").decode()
