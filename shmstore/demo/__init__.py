@@ -67,15 +67,17 @@ def run(seconds: float, readers: int, clients: int) -> int:
     sample = load_sample()
     keys = list(sample)
     with shmstore.start(capacity=CAPACITY) as server, server.connect() as client:
-        client.table(workers.RECORDS_TABLE).put_many(sample)
+        client.table(workers.RECORDS_TABLE).put_many(sample.items())
         screen.say(f"loaded {len(sample):,} records; the writer is process {server.writer_pid}")
+        # Each client has records of its own, so that it knows what the last revision must be.
+        shares = [keys[first::clients] for first in range(clients)]
         try:
             with (
                 _started("reader", workers.read, server, [keys] * readers) as reading,
-                _started("client", workers.change, server, _shares(keys, clients)) as changing,
+                _started("client", workers.change, server, shares) as changing,
             ):
-                death = _show(screen, server, client, reading, changing, seconds)
-                _collect(reading + changing)
+                scene = Scene(screen, server, client, reading, changing)
+                death = scene.play(seconds)
         except DemoFailed as error:
             screen.erase()
             complain(str(error))
@@ -89,11 +91,6 @@ def run(seconds: float, readers: int, clients: int) -> int:
         )
     screen.table(verdict.rows)
     return Exit.DONE if verdict.is_good else Exit.PROBLEM
-
-
-def _shares(keys: list[str], clients: int) -> list[list[str]]:
-    """Give each client records of its own, so that it knows what the last revision must be."""
-    return [keys[first::clients] for first in range(clients)]
 
 
 @contextmanager
@@ -128,70 +125,67 @@ def _started(
             process.close()
 
 
-def _show(
-    screen: Screen,
-    server: Server,
-    client: shmstore.Client,
-    readers: list[Worker],
-    clients: list[Worker],
-    seconds: float,
-) -> Death:
-    """Let everybody work for some seconds, show it, and kill the writer in the middle."""
-    screen.say(f"{len(readers)} readers look up, {len(clients)} clients change, each a process")
-    for worker in readers + clients:
-        worker.tell(workers.GO)
-    begun = time.monotonic()
-    _watch(screen, readers, clients, begun + seconds / 2)
-    death = _kill_writer(server, client)
-    screen.say(f"killed the writer, process {death.pid}, with SIGKILL")
-    _watch(screen, readers, clients, begun + seconds, lambda: _next_writer(server, death))
-    screen.say(f"the writer is process {server.writer_pid} now")
-    return death
+@dataclass
+class Scene:
+    """The part of the demo that is watched."""
 
+    screen: Screen
+    server: Server
+    client: shmstore.Client
+    readers: list[Worker]
+    clients: list[Worker]
 
-def _watch(
-    screen: Screen,
-    readers: list[Worker],
-    clients: list[Worker],
-    until: float,
-    is_over: Callable[[], bool] = lambda: True,
-) -> None:
-    """Take in the tallies and show them until the time has come and ``is_over`` says so too."""
-    of_connection = {worker.connection: worker for worker in readers + clients}
-    while time.monotonic() < until or not is_over():
-        if time.monotonic() > until + RESTART_SECONDS_MAX:
-            raise DemoFailed("no other writer has taken over")
-        for connection in wait(list(of_connection), GLANCE_SECONDS):
-            worker = of_connection[connection]  # type: ignore[index]
-            worker.tally = worker.hear()
-        lookups = sum(worker.tally for worker in readers)
-        mutations = sum(worker.tally for worker in clients)
-        screen.show(f"{lookups:>11,} lookups  {mutations:>9,} mutations acknowledged")
+    def play(self, seconds: float) -> Death:
+        """Let everybody work for some seconds, show it, and kill the writer in the middle."""
+        everybody = self.readers + self.clients
+        self.screen.say(
+            f"{len(self.readers)} readers look up and {len(self.clients)} clients change records, "
+            f"each in a process of its own"
+        )
+        for worker in everybody:
+            worker.tell(workers.GO)
+        begun = time.monotonic()
+        self._watch(begun + seconds / 2)
+        death = self._kill_writer()
+        self.screen.say(f"killed the writer, process {death.pid}, with SIGKILL")
+        self._watch(begun + seconds, killed=death.pid)
+        self.screen.say(f"the writer is process {self.server.writer_pid} now")
+        for worker in everybody:
+            worker.tell(workers.STOP)
+        for worker in everybody:
+            while isinstance(said := worker.hear(), int):
+                worker.tally = said
+            worker.account = said
+        return death
 
+    def _watch(self, until: float, killed: int | None = None) -> None:
+        """Show how things are until the time has come, and a writer is there that is not dead."""
+        of_connection = {worker.connection: worker for worker in self.readers + self.clients}
+        while True:
+            now, pid = time.monotonic(), self.server.writer_pid
+            if now >= until and pid not in (None, killed):
+                return
+            if now > until + RESTART_SECONDS_MAX:
+                raise DemoFailed("no other writer has taken over")
+            for connection in wait(list(of_connection), GLANCE_SECONDS):
+                worker = of_connection[connection]  # type: ignore[index]
+                worker.tally = worker.hear()
+            lookups = sum(worker.tally for worker in self.readers)
+            mutations = sum(worker.tally for worker in self.clients)
+            self.screen.show(
+                f"{lookups:>11,} lookups  {mutations:>9,} mutations acknowledged  "
+                f"writer {'dead' if pid in (None, killed) else pid}"
+            )
 
-def _kill_writer(server: Server, client: shmstore.Client) -> Death:
-    """Kill the writer; return when it was seen to be dead and what it had committed."""
-    pid = server.writer_pid
-    if pid is None:
-        raise DemoFailed("the writer had ended already")
-    descriptor = os.pidfd_open(pid)
-    try:
-        os.kill(pid, signal.SIGKILL)
-        select.select([descriptor], [], [])
-    finally:
-        os.close(descriptor)
-    return Death(pid, time.monotonic(), client.read("info")["committed"])
-
-
-def _next_writer(server: Server, death: Death) -> bool:
-    return server.writer_pid not in (None, death.pid)
-
-
-def _collect(all_workers: list[Worker]) -> None:
-    """Tell all to stop and take in their accounts."""
-    for worker in all_workers:
-        worker.tell(workers.STOP)
-    for worker in all_workers:
-        while isinstance(said := worker.hear(), int):
-            worker.tally = said
-        worker.account = said
+    def _kill_writer(self) -> Death:
+        """Kill the writer; return when it was seen to be dead and what it had committed."""
+        pid = self.server.writer_pid
+        if pid is None:
+            raise DemoFailed("the writer had ended already")
+        descriptor = os.pidfd_open(pid)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            select.select([descriptor], [], [])
+        finally:
+            os.close(descriptor)
+        return Death(pid, time.monotonic(), self.client.read("info")["committed"])

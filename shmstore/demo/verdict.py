@@ -54,8 +54,8 @@ def judge(
         ("mutations per second, each client", _rates([(a.mutations, a.seconds) for a in clients])),
         ("mutations that failed", f"{sum(account.failed for account in clients):,}"),
         ("longest wait for an acknowledgement", _longest(clients)),
-        ("the writer was dead for", _downtime(revived, death)),
-        ("lookups answered while it was dead", _meanwhile(readers, death, revived)),
+        ("from the writer's death to the next acknowledgement", _downtime(revived, death)),
+        ("lookups answered in that time", _meanwhile(readers, death, revived)),
         *((name, f"{count:,}") for name, count in broken.items()),
     ]
     return Verdict(rows, revived is not None and not any(broken.values()))
