@@ -139,9 +139,7 @@ class _Check:
             if not 0 < entry.insertion < self._words[NEXT_INSERTION_WORD]:
                 self._say(f"{where} has the insertion number {entry.insertion}")
 
-    def _place(
-        self, entry: Entry, word: int, base: int, slot: int, first: int, depth: int
-    ) -> None:
+    def _place(self, entry: Entry, word: int, base: int, slot: int, first: int, depth: int) -> None:
         where = f"the entry at {entry.granule * GRANULE_BYTES:#x}"
         word_hash = self._reader.entry_hash(entry.granule * 2)
         if word >> GRANULE_BITS != tag_of(word_hash):

@@ -204,9 +204,7 @@ class Index:
             if self._words[base + slot] != VACATED or base + slot in self._staged:
                 return
 
-    def _probe(
-        self, base: int, word_hash: int, matches: Matches
-    ) -> tuple[int | None, int | None]:
+    def _probe(self, base: int, word_hash: int, matches: Matches) -> tuple[int | None, int | None]:
         tag, slot, free = tag_of(word_hash), word_hash & _SLOT_MASK, None
         for _ in range(SEGMENT_SLOTS):
             address = base + slot

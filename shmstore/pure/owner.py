@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ..errors import ShmstoreError, StoreFull
+from ..errors import StoreFull
 from ..layout import (
     CAPACITY_WORD,
     CLASS_HEAD,
@@ -123,12 +123,15 @@ class Owner:
         Costs a walk over the index. Errors: ``CorruptSegment``, ``FormatMismatch``.
         """
         owner = cls(memory, extend, release)
+        # Before: a death mark taken back leaves no way to older versions. After: blocks that only
+        # the dead writer's words led to are free. Either way older readers begin again.
         try:
+            owner._turn_away_readers()
             survey = recover(owner._words, owner.reader)
-        except ShmstoreError:
+        except BaseException:
             owner.close()
             raise
-        owner._clock.reuse(owner._clock.retire())
+        owner._turn_away_readers()
         owner._index.adopt()
         owner._heap.adopt(survey.blocks)
         owner._heap.stamp([], survey.dead)
@@ -223,9 +226,7 @@ class Owner:
         self._touched.add(key_)
         self._hold(len(value))
         now, width = (sort or 0, insertion), 2 if sort is None else 3
-        self._relist(
-            table, namespace, key_.word_hash, width, was, now, old_indexes, new_indexes
-        )
+        self._relist(table, namespace, key_.word_hash, width, was, now, old_indexes, new_indexes)
         return self.committed + 1, was is None
 
     def remove(
@@ -290,7 +291,7 @@ class Owner:
         self._bury(sequence)
         self._index.publish()
         self._clock.commit(sequence)
-        self._heap.stamp(self._replaced, [dead for dead, _ in self._dead.values()])
+        self._heap.stamp(self._replaced, list(self._dead.values()))
         self._ghosts.extend(self._new_ghosts)
         self._clear_batch()
         self._heap.give_back()
@@ -337,7 +338,7 @@ class Owner:
         self._touched: set[_Key] = set()
         self._written: dict[int, int] = {}
         self._replaced: list[tuple[int, int]] = []
-        self._dead: dict[int, tuple[tuple[int, int, int], int]] = {}
+        self._dead: dict[int, tuple[int, int, int]] = {}
         self._new_ghosts: list[tuple[int, int]] = []
 
     def _key(self, table: str, namespace: str, key: Key) -> _Key:
@@ -432,8 +433,7 @@ class Owner:
         """Stage the deletion of a living entry or ghost: no memory is needed."""
         self.changes += 1
         if old.granule not in self._written:
-            dead = old.granule, old.shape.granules, key.word_hash
-            self._dead[old.granule] = dead, old.seq
+            self._dead[old.granule] = old.granule, old.shape.granules, key.word_hash
             return
         address = self._index.find(key.word_hash, self._matches(key))
         assert address is not None
@@ -445,22 +445,19 @@ class Owner:
             entry = load_entry(self._words, before & GRANULE_MASK)
             if not entry.prev & DEAD:
                 self._replaced.remove((entry.granule, entry.shape.granules))
-                dead = entry.granule, entry.shape.granules, key.word_hash
-                self._dead[entry.granule] = dead, entry.seq
+                self._dead[entry.granule] = entry.granule, entry.shape.granules, key.word_hash
 
     def _discard(self, granule: int) -> None:
         """Free a block of the open batch, which no reader can know."""
         self._heap.free(granule, self._written.pop(granule))
 
+    def _turn_away_readers(self) -> None:
+        """Let every reader that has begun begin again."""
+        self._clock.reuse(self._clock.retire())
+
     def _bury(self, sequence: int) -> None:
-        """Mark the deleted entries. The mark takes the place of ``prev``, so the readers that
-        might still need that pointer are turned away first."""
-        newest = max((seq for _, seq in self._dead.values()), default=None)
-        if newest is None:
-            return
-        # The free clock advances at least once a batch, so this is no less than the clock was
-        # when batch ``newest`` was stamped.
-        self._clock.reuse(self._clock.free_clock - (self.committed - newest))
+        """Mark the deleted entries, each over its ``prev``: a reader that began before the entry
+        was written, and so needs that pointer, finds the mark and begins again."""
         for granule in self._dead:
             self._words[granule * _WORDS + PREV_FIELD] = DEAD | sequence
 

@@ -265,9 +265,7 @@ class Reader:
         scope: int = self._words[entry + SCOPE_FIELD]
         if shape.key_class == CLASS_HEAD:
             return scope
-        return wyhash(
-            load_key(self._data, entry, shape), scope ^ shape.key_class, self._secret
-        )
+        return wyhash(load_key(self._data, entry, shape), scope ^ shape.key_class, self._secret)
 
     # Inside the window
 
@@ -301,9 +299,7 @@ class Reader:
             return 0
         return entry
 
-    def _entry(
-        self, word_hash: int, scope: int, key_class: int, key: bytes, committed: int
-    ) -> int:
+    def _entry(self, word_hash: int, scope: int, key_class: int, key: bytes, committed: int) -> int:
         for entry in candidates(self._words, word_hash):
             if self.matches(entry, scope, key_class, key):
                 return visible(self._words, entry, committed)
