@@ -65,6 +65,7 @@ def leak_guard(request: pytest.FixtureRequest, runtime_dir: Path) -> Iterator[No
     """Fail a test that leaves a process, descriptor, memory, socket file or thread behind."""
     before = leaks.Traces.now(runtime_dir)
     yield
+    request.node.funcargs.clear()  # what the test was given, and may keep memory alive
     leaks.stop_fork_servers()
     failed = request.node.stash.get(_failed, False)
     after = leaks.Traces.now(runtime_dir) if failed else leaks.wait_until_gone(before, runtime_dir)

@@ -194,7 +194,7 @@ class Loader:
         if self._arguments.table != "-":
             return Target(self._arguments.table, self._arguments.namespace)
         table, namespace = record.get("table"), record.get("namespace", "")
-        if not isinstance(table, str) or not isinstance(namespace, str):
+        if not table or not isinstance(table, str) or not isinstance(namespace, str):
             raise ValueError('the line names no "table"; give one in place of -')
         return Target(table, namespace)
 

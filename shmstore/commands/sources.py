@@ -40,7 +40,7 @@ def json_lines(lines: Lines, first: int) -> Iterator[Entry]:
     for line in lines:
         if lines.count >= first and not line.isspace():
             try:
-                yield Entry(lines.count, from_json(line.decode()))
+                yield Entry(lines.count, from_json(line.decode().rstrip()))
             except UnicodeDecodeError as error:
                 yield Entry(lines.count, None, f"not UTF-8 at byte {error.start + 1}")
             except ValueError as error:
