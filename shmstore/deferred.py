@@ -114,7 +114,7 @@ class Pipeline(Deferred):
         self._pending: deque[tuple[Answer, Reply]] = deque()
         self._failures: list[ShmstoreError] = []
 
-    def call(self, operation: str, arguments: list[Any], convert: Callable[[Any], Any]) -> Reply:
+    def call(self, operation: str, arguments: list[Any], convert: Callable[[Any], Any]) -> Any:
         """Send one operation; return its Reply."""
         self._check_open()
         answer = self.client.submit(operation, arguments)
@@ -167,7 +167,7 @@ class Transaction(Deferred):
         self._operations: list[list[Any]] = []
         self._results: list[Any] | None = None
 
-    def call(self, operation: str, arguments: list[Any], convert: Callable[[Any], Any]) -> Reply:
+    def call(self, operation: str, arguments: list[Any], convert: Callable[[Any], Any]) -> Any:
         """Note one operation; return its Reply."""
         self._check_open()
         self._operations.append([operation, arguments])

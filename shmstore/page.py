@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .errors import InvalidArgument
-from .keys import shown
+from .errors import InvalidArgument, InvalidKey, UnknownCursor
+from .keys import key_of, shown
 
 LIMIT_DEFAULT = 10
 LIMIT_MAX = 100
@@ -55,7 +55,10 @@ def limit_of(limit: object) -> int:
 
 
 def cursors_of(starting_after: object, ending_before: object) -> tuple[str | None, str | None]:
-    """Return both cursors, of which one at most is given. InvalidArgument otherwise."""
+    """Return both cursors, of which one at most is given.
+
+    Raises InvalidArgument, and UnknownCursor for what can never have been an id.
+    """
     if starting_after is not None and ending_before is not None:
         raise InvalidArgument(
             "starting_after and ending_before exclude each other: give the one for the direction "
@@ -69,4 +72,7 @@ def _cursor(name: str, cursor: object) -> str | None:
         return None
     if not isinstance(cursor, str):
         raise InvalidArgument(f"{name} is the id of a record, not {shown(cursor)}")
-    return str.__str__(cursor)
+    try:
+        return str(key_of(cursor))
+    except InvalidKey as error:
+        raise UnknownCursor(f"{name} is no id that a record can have: {error}") from None

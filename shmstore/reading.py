@@ -15,6 +15,9 @@ from .handles import Handle
 from .keys import Key, key_of, keys_of, missing, name_of
 from .views import TableItems, TableKeys, TableValues, walk
 
+OVERTAKEN_OR_CLOSED = (ReadStalled, ValueError)
+"""Why a reader gives no answer; the client then asks the writer, or says that it was closed."""
+
 
 class Readable(Mapping[Key, Any]):
     """A mapping from keys to records that lie in shared memory. Any process may call all of it."""
@@ -56,7 +59,7 @@ class Readable(Mapping[Key, Any]):
         """
         try:
             data = self._look_up(self._scope, key)
-        except ReadStalled:
+        except OVERTAKEN_OR_CLOSED:
             data = self._handle.read("get", self._scope, key_of(key))
         return default if data is None else data
 
@@ -68,7 +71,7 @@ class Readable(Mapping[Key, Any]):
         # get_bytes() once more: a call would cost about as much as the lookup.
         try:
             data = self._look_up(self._scope, key)
-        except ReadStalled:
+        except OVERTAKEN_OR_CLOSED:
             data = self._handle.read("get", self._scope, key_of(key))
         return default if data is None else unpack(data)
 

@@ -7,15 +7,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
+from .border import INDEXES_MAX
 from .errors import InvalidArgument, InvalidKey, InvalidRecord
 from .keys import key_of, name_of, shown
+from .layout import NAME_BYTES_MAX
 
 Record: TypeAlias = dict[str, Any]
 
-INDEXES_MAX = 16
+TABLE_BYTES_MAX = NAME_BYTES_MAX - 2
+"""Less than the name of a plain table: the catalogue of its namespaces is named after it."""
 FIXED = ("id", "object", "created")
 """The fields that no patch or increment changes."""
-CREATED_MIN, CREATED_MAX = -(1 << 63), (1 << 63) - 1
+CREATED_MIN, CREATED_MAX = 1 - (1 << 63), (1 << 63) - 1
+"""One less than 64 bits have: the format needs a word for none."""
 
 
 class Resource:
@@ -106,6 +110,11 @@ def _check_names(cls: type[Resource]) -> None:
             raise _wrong(cls, f"{name} is text, or None for none; not {shown(value)}")
     try:
         name_of("table", cls.table)
+        size = len(cls.table.encode())
+        if size > TABLE_BYTES_MAX:
+            raise InvalidKey(
+                f"the table name has {size} bytes, at most {TABLE_BYTES_MAX} are allowed"
+            )
     except InvalidKey as error:
         raise _wrong(cls, str(error)) from None
 

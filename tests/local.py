@@ -1,0 +1,103 @@
+"""A client without a server: operations applied to an owner in this very process."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from shmstore.codec import message_pack, message_unpack
+from shmstore.deferred import Pipeline, Transaction
+from shmstore.engine import Owner, Reader
+from shmstore.errors import ReadStalled, ShmstoreError, rebuild
+from shmstore.operations import Operations
+from shmstore.table import Table
+
+Result = TypeVar("Result")
+
+
+class Done:
+    """An answer that is there already."""
+
+    def __init__(self, result: Any, error: ShmstoreError | None) -> None:
+        self._result = result
+        self._error = error
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+class Local:
+    """Stands in for a client; what would cross the pipe is packed and unpacked all the same."""
+
+    def __init__(self, capacity: int = 8 << 20) -> None:
+        memory = mmap.mmap(-1, capacity)
+        self._owner = Owner.create(memory, _keep, _keep)
+        self._operations = Operations(self._owner)
+        self.requests: list[str] = []
+        """The operations that were asked for, in order."""
+        self.stalled = False
+        """Whether reads are to fail as if the writer had overtaken them."""
+
+    @property
+    def reader(self) -> Reader:
+        return self._owner.reader
+
+    def table(self, name: str) -> Table:
+        return Table(self, name)
+
+    def pipeline(self) -> Pipeline:
+        return Pipeline(self)
+
+    def transaction(self) -> Transaction:
+        return Transaction(self)
+
+    def read(self, method: str, *arguments: Any) -> Any:
+        if self.stalled:
+            return self.call("read", [method, list(arguments)], lambda result: result)
+        return getattr(self.reader, method)(*arguments)
+
+    def call(
+        self, operation: str, arguments: list[Any], convert: Callable[[Any], Result]
+    ) -> Result:
+        return convert(self.submit(operation, arguments).result())
+
+    def submit(self, operation: str, arguments: list[Any]) -> Done:
+        self.requests.append(operation)
+        arguments = message_unpack(message_pack(arguments))
+        if operation == "read":
+            method, rest = arguments
+            return Done(message_unpack(message_pack(getattr(self.reader, method)(*rest))), None)
+        try:
+            result = self._operations.apply(operation, arguments)
+            self._owner.commit()
+        except ShmstoreError as error:
+            self._owner.abort()
+            return Done(None, rebuild(error.code, error.message, error.details))
+        return Done(message_unpack(message_pack(result)), None)
+
+    def check(self) -> list[str]:
+        """Say what is wrong with the segment."""
+        return self._owner.check()
+
+    def close(self) -> None:
+        self._owner.close()
+
+
+class Stalled:
+    """A reader whose every try was overtaken by the writer."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.scope = reader.scope
+
+    def get(self, scope: int, key: str | bytes) -> bytes | None:
+        raise ReadStalled
+
+
+def _keep(offset: int, length: int) -> None:
+    """Anonymous memory needs neither allocating nor giving back."""

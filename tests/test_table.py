@@ -1,0 +1,77 @@
+"""Tables: the mapping contract, and what is theirs alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from shmstore.errors import InvalidKey
+from shmstore.table import Table
+from tests.contract import MappingContract
+from tests.local import Local, Stalled
+
+
+class TestTable(MappingContract):
+    def test_tables_of_different_names_are_apart(self, table, client):
+        other = Table(client, "another table")
+        table["k"] = "here"
+        assert other.get("k") != "here"
+
+    def test_repr_names_the_table(self, table):
+        assert repr(table.name) in repr(table)
+
+
+@pytest.fixture
+def local():
+    client = Local()
+    yield client
+    client.close()
+
+
+@pytest.mark.parametrize("name", ["", None, 5, b"bytes", "x" * 256, "é" * 128, "\ud800"])
+def test_a_table_needs_a_name_of_1_to_255_bytes(name):
+    with pytest.raises(InvalidKey, match="table"):
+        Table(Local(), name)
+
+
+def test_names_of_255_bytes_are_names(local):
+    table = Table(local, "é" * 127 + "x")
+    table["k"] = 1
+    assert table["k"] == 1
+
+
+def test_a_read_that_the_writer_overtook_is_answered_by_the_writer(local, monkeypatch):
+    table = local.table("users")
+    table.update(a=1, b=2)
+    monkeypatch.setattr(Local, "reader", Stalled(local.reader))
+    monkeypatch.setattr(local, "read", lambda method, scope, key: b"\x07")
+    stalled = local.table("users")
+    assert stalled.get("a") == 7
+    assert stalled["a"] == 7
+    assert stalled.get_bytes("a") == b"\x07"
+
+
+def test_all_reads_can_be_answered_by_the_writer(local):
+    table = local.table("users")
+    table.update({"a": {"n": 1}, b"b": 2})
+    local.stalled = True
+    assert table.copy() == {"a": {"n": 1}, b"b": 2}
+    assert len(table) == 2
+    assert "a" in table
+    assert table.get_many(["a", b"b", "c"]) == {"a": {"n": 1}, b"b": 2}
+    assert table.get_versioned(b"b") == (table.version(b"b"), 2)
+
+
+def test_a_batch_is_one_request_and_an_empty_one_is_none(local):
+    table = local.table("users")
+    table.update({"a": 1}, b=2)
+    table.update({})
+    table |= {}
+    assert local.requests == ["put_many"]
+
+
+def test_a_walk_holds_few_large_records_at_a_time(local):
+    table = local.table("large")
+    for number in range(6):
+        table[str(number)] = bytes(1 << 20)
+    walk = table.packed_items()
+    assert sum(len(value) for _, value in walk) > 6 << 20
