@@ -161,7 +161,7 @@ class Loop:
         self._poll.unregister(peer.fd)
         peer.close()
         if peer.greeted:
-            self._sessions.detach(peer.session)
+            self._sessions.forget(peer.session)
 
     # Requests
 

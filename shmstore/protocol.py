@@ -10,9 +10,10 @@ The first request of a connection is ``[0, 0, "hello", [PROTOCOL_VERSION, client
 Ids of one client grow from 1, over all its connections. An answer with id 0 after the hello
 means that the peer sent what the protocol does not allow; the connection is closed behind it.
 
-A client whose connection was lost resends, in order of id and with the same client id, what has no
-answer. The writer remembers sessions for ``SESSION_SECONDS`` after it took a segment over: a
-request first sent longer ago than that, seen when the hello is answered, must not be resent.
+A client that lost its connection because the writer died resends, in order of id and with the same
+client id, what has no answer. A new writer remembers the clients of the old one for
+``SESSION_SECONDS``: a request first sent longer ago than that, seen when the hello is answered,
+must not be resent. Who hangs up itself is forgotten at once, and needs a new client id.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ sent again. Writer process only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import takewhile
 
 from .codec import message_pack, message_unpack
 from .engine import Owner
@@ -72,15 +71,18 @@ class Session:
 
 
 class Sessions:
-    """The sessions of all clients. One without a connection is forgotten after a while."""
+    """The sessions of all clients: the connected, and for a while those of the writer before."""
 
     def __init__(self, owner: Owner, now: Callable[[], float]) -> None:
         """Find the sessions of the writer before. Errors: ``CorruptSegment``."""
         self._owner = owner
         self._now = now
         self._sessions = {session.client_id: session for session in _load(owner)}
-        self._forget_at = dict.fromkeys(self._sessions, now() + SESSION_SECONDS)
-        self._forgotten: set[bytes] = set()
+        self._absent = dict.fromkeys(self._sessions)
+        """Who was connected to the writer before, and not yet to this one."""
+        self._forget_at = now() + SESSION_SECONDS
+        # In order, as all the writer does: equal requests give equal segments.
+        self._forgotten: dict[bytes, None] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -91,23 +93,16 @@ class Sessions:
         if session is None:
             session = Session(client_id, stored=client_id in self._forgotten)
             self._sessions[client_id] = session
-            self._forgotten.discard(client_id)
-        self._forget_at.pop(client_id, None)
+            self._forgotten.pop(client_id, None)
+        self._absent.pop(client_id, None)
         return session
 
-    def detach(self, session: Session) -> None:
-        """Note that the client's connection has ended without a word; it may come back."""
-        if session.stored:
-            self._forget_at[session.client_id] = self._now() + SESSION_SECONDS
-        else:
-            self.forget(session)
-
     def forget(self, session: Session) -> None:
-        """Note that the client has gone for good; ``sweep`` removes its record."""
+        """Note that the client has hung up; ``sweep`` removes its record."""
         del self._sessions[session.client_id]
-        self._forget_at.pop(session.client_id, None)
+        self._absent.pop(session.client_id, None)
         if session.stored:
-            self._forgotten.add(session.client_id)
+            self._forgotten[session.client_id] = None
 
     def stage(self, session: Session) -> None:
         """Put the session's record into the open batch. Errors: ``StoreFull``."""
@@ -118,17 +113,14 @@ class Sessions:
         """Return in how many seconds ``sweep`` is to be called; None if there is no reason."""
         if self._forgotten:
             return 0.0
-        first = next(iter(self._forget_at.values()), None)
-        return None if first is None else max(0.0, first - self._now())
+        return max(0.0, self._forget_at - self._now()) if self._absent else None
 
     def sweep(self) -> None:
         """Commit the removal of the sessions that are over; the open batch must be empty."""
-        now = self._now()
-        for client_id in list(
-            takewhile(lambda each: self._forget_at[each] <= now, self._forget_at)
-        ):
-            self.forget(self._sessions[client_id])
-        forgotten, self._forgotten = self._forgotten, set()
+        if self._absent and self._now() >= self._forget_at:
+            for client_id in list(self._absent):
+                self.forget(self._sessions[client_id])
+        forgotten, self._forgotten = self._forgotten, {}
         try:
             for client_id in forgotten:
                 self._owner.remove(TABLE, NAMESPACE, client_id)

@@ -621,10 +621,22 @@ def test_a_goodbye_is_answered_and_forgets_the_client(bench: Bench) -> None:
     assert bench.loop._figures()["sessions"] == 0
 
 
-def test_a_client_that_was_killed_is_forgotten_in_time(bench: Bench) -> None:
-    talker = bench.talker(1)
-    talker.ask("put", "t", "", b"k", ONE)
-    talker.socket.close()
+def test_a_client_that_hangs_up_is_forgotten(bench: Bench, other: Talker) -> None:
+    talkers = [bench.talker(number) for number in (1, 2)]
+    for talker in talkers:
+        talker.ask("put", "t", "", b"k", ONE)
+    assert bench.owner.count("", "s") == 3
+    before = bench.owner.committed
+    for talker in talkers:
+        talker.socket.close()
+    bench.turns()
+    assert bench.owner.count("", "s") == 1
+    assert bench.owner.committed == before + 1
+
+
+def test_a_client_that_does_not_come_back_is_forgotten_in_time(bench: Bench) -> None:
+    bench.talker(1).ask("put", "t", "", b"k", ONE)
+    bench.take_over()
     bench.turns()
     assert bench.owner.count("", "s") == 1
     assert bench.loop._due_seconds() == SESSION_SECONDS

@@ -144,32 +144,15 @@ def test_a_damaged_session_stops_a_new_writer(owner: Owner, clock: Clock) -> Non
         Sessions(owner, clock)
 
 
-def test_a_session_is_the_same_for_the_next_connection(owner: Owner, sessions: Sessions) -> None:
-    session = mutate(owner, sessions, CLIENT, 1)
-    sessions.detach(session)
+def test_a_session_is_the_same_for_the_next_connection(
+    take_over: Callable[[], Owner], clock: Clock
+) -> None:
+    owner = take_over()
+    mutate(owner, Sessions(owner, clock), CLIENT, 1)
+    sessions = Sessions(take_over(), clock)
+    session = sessions.attach(CLIENT)
     assert sessions.attach(CLIENT) is session
     assert sessions.due_seconds() is None
-
-
-def test_a_session_without_connection_is_forgotten_in_time(
-    owner: Owner, sessions: Sessions, clock: Clock
-) -> None:
-    first = mutate(owner, sessions, CLIENT, 1)
-    second = mutate(owner, sessions, OTHER, 1)
-    sessions.detach(first)
-    clock.now += 10
-    sessions.detach(second)
-    assert sessions.due_seconds() == SESSION_SECONDS - 10
-    clock.now += SESSION_SECONDS - 11
-    sessions.sweep()
-    assert stored(owner)
-    clock.now += 1
-    assert sessions.due_seconds() == 0
-    sessions.sweep()
-    assert not stored(owner)
-    assert stored(owner, OTHER)
-    assert sessions.due_seconds() == 10
-    assert len(sessions) == 1
 
 
 def test_sessions_of_the_writer_before_are_forgotten_in_time(
@@ -180,16 +163,20 @@ def test_sessions_of_the_writer_before_are_forgotten_in_time(
     mutate(owner, Sessions(owner, clock), OTHER, 1)
     owner = take_over()
     sessions = Sessions(owner, clock)
+    assert sessions.due_seconds() == SESSION_SECONDS
     sessions.attach(OTHER)
-    clock.now += SESSION_SECONDS
+    clock.now += SESSION_SECONDS - 1
+    assert sessions.due_seconds() == 1
+    sessions.sweep()
+    assert stored(owner)
+    clock.now += 1
+    assert sessions.due_seconds() == 0
     sessions.sweep()
     assert not stored(owner)
     assert stored(owner, OTHER)
 
 
-def test_a_client_that_takes_its_leave_is_forgotten_at_once(
-    owner: Owner, sessions: Sessions
-) -> None:
+def test_a_client_that_hangs_up_is_forgotten_at_once(owner: Owner, sessions: Sessions) -> None:
     session = mutate(owner, sessions, CLIENT, 1)
     sessions.forget(session)
     assert sessions.due_seconds() == 0
@@ -201,7 +188,7 @@ def test_a_client_that_takes_its_leave_is_forgotten_at_once(
 
 def test_a_client_that_changed_nothing_leaves_nothing(owner: Owner, sessions: Sessions) -> None:
     before = owner.committed
-    sessions.detach(sessions.attach(CLIENT))
+    sessions.forget(sessions.attach(CLIENT))
     assert len(sessions) == 0
     assert sessions.due_seconds() is None
     assert owner.committed == before
