@@ -137,7 +137,10 @@ def bind(name: str, deadline: float) -> Bound:
 
 
 def unlink(bound: Bound) -> None:
-    """Remove the socket's file if it is still the one that was bound."""
+    """Remove the socket's file if it is still the one that was bound.
+
+    To be called before the listener is closed, which keeps another file from being taken for it.
+    """
     with suppress(OSError):
         if _identity(bound.address) == bound.identity:
             os.unlink(bound.address)
