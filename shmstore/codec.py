@@ -240,7 +240,7 @@ def message_pack(message: Any) -> bytes:
     return data
 
 
-def message_unpack(data: bytes) -> Any:
+def message_unpack(data: bytes | bytearray) -> Any:
     """Return the message a peer sent; memory and time stay in proportion to the bytes.
 
     Raises ProtocolError.
@@ -296,7 +296,7 @@ _decode_canonical = partial(
 )
 
 
-def _unpacker(data: bytes) -> Any:
+def _unpacker(data: bytes | bytearray) -> Any:
     unpacker = msgpack.Unpacker(
         strict_map_key=False, timestamp=3, max_buffer_size=max(len(data), 1)
     )

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,8 +47,7 @@ def in_fork(function: Callable[[], str]) -> str:
     return found
 
 
-def in_subprocess(env: dict[str, str] | None = None, **variables: str) -> str:
-    env = {**(os.environ if env is None else env), **variables}
+def in_subprocess(env: dict[str, str] | None = None) -> str:
     command = [sys.executable, "-c", PRINT_CURRENT]
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=True)
     return str(eval(done.stdout))
@@ -59,7 +59,7 @@ def send_current(connection) -> None:
 
 
 def in_process(method: str) -> str:
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=send_current, args=(sending,))
     process.start()
@@ -204,7 +204,7 @@ class TestTasks:
                 seen.append(current())
             return [*seen, current()]
 
-        async def main() -> list[list[str]]:
+        async def main() -> Any:
             one, two = asyncio.Event(), asyncio.Event()
             with namespace("outer"):
                 return await asyncio.gather(work("a", one, two), work("b", two, one))
@@ -236,7 +236,7 @@ class TestChildren:
         assert environment()[VARIABLE] == "global"
 
     def test_an_empty_variable_counts_as_none(self):
-        assert in_subprocess(**{VARIABLE: ""}) == "global"
+        assert in_subprocess({**os.environ, VARIABLE: ""}) == "global"
 
     def test_a_wrong_variable_is_an_error_where_it_is_used(self):
         code = (
