@@ -82,6 +82,8 @@ class StoreCounter:
 
 def watch_stores(owner: Any, before_store: Callable[[], None]) -> None:
     """Call back before each store that ``owner`` makes to its segment."""
+    staging = owner._staging
+    owner._data = staging._data = StoreCounter(owner._data, before_store)
     words = StoreCounter(owner._words, before_store)
-    owner._data = StoreCounter(owner._data, before_store)
-    owner._words = owner._clock._words = owner._heap._words = owner._index._words = words
+    for holder in (owner, owner._clock, owner._lists, staging, staging.heap, staging.index):
+        holder._words = words

@@ -26,6 +26,7 @@ from shmstore.pure.clock import Clock, read_begin
 from shmstore.pure.heap import Heap
 from shmstore.pure.owner import Owner
 from shmstore.pure.records import Damaged, Overtaken
+from shmstore.pure.staging import Staging
 from tests.segments import Segment, StoreCounter, watch_stores
 
 TABLES = (("t", ""), ("s", "n"))
@@ -101,7 +102,7 @@ class Crowd:
 def eager_segment() -> Iterator[Segment]:
     """A segment whose owner holds nothing back from reuse."""
     segment = Segment(pure, 1 << 20)
-    segment.owner._hold = lambda value_bytes: None  # type: ignore[method-assign]
+    segment.owner._hold = lambda value_bytes: None
     try:
         yield segment
     finally:
@@ -124,19 +125,19 @@ def churn(seed: int, batches: int) -> Crowd:
     with eager_segment() as segment, closing(Crowd(segment)) as crowd:
         for batch in range(batches):
             if batch % 9 == 0:
-                segment.owner._hold = lambda value_bytes: None  # type: ignore[method-assign]
+                segment.owner._hold = lambda value_bytes: None
                 watch_stores(segment.owner, crowd.step)
             for _ in range(rng.choice((1, 1, 3))):
-                segment.owner._heap.hold_bytes = rng.choice((0, 2000, 20_000))
+                segment.owner._staging.heap.hold_bytes = rng.choice((0, 2000, 20_000))
                 change(segment.owner, rng, *rng.choice(TABLES))
             segment.owner.commit()
             if batch % 9 == 8:
                 # A kill in the middle of a batch, and a successor.
                 for _ in range(5):
                     change(segment.owner, rng, *rng.choice(TABLES))
-                segment.owner._seal_lists()
-                segment.owner._bury(segment.owner.committed + 1)
-                segment.owner._index.publish()
+                segment.owner._lists.seal()
+                segment.owner._staging._bury(segment.owner.committed + 1)
+                segment.owner._staging.index.publish()
                 take_over_watched(segment, crowd.step)
         assert segment.owner.check() == []
     return crowd
@@ -191,10 +192,10 @@ def overtake(seed: int) -> int:
             expected = contents(reader)
             countdown = at
 
-            def load() -> None:
+            def load(batches: int = 1 + at % 6) -> None:
                 nonlocal countdown
                 if countdown == 0:
-                    run_batches(segment, rng, 1 + at % 6)
+                    run_batches(segment, rng, batches)
                 countdown -= 1
 
             words, data = reader._words, reader._data
@@ -215,7 +216,7 @@ def overtake(seed: int) -> int:
 
 def run_batches(segment: Segment, rng: random.Random, count: int) -> None:
     for _ in range(count):
-        segment.owner._heap.hold_bytes = rng.choice((0, 2000, 20_000))
+        segment.owner._staging.heap.hold_bytes = rng.choice((0, 2000, 20_000))
         change(segment.owner, rng, *rng.choice(TABLES))
         segment.owner.commit()
 
@@ -228,20 +229,15 @@ def no_horizon(self: Clock, stamp: int) -> None:
     """The mutant that overwrites blocks without turning anybody away."""
 
 
-def early_stamp(self: Owner) -> int:
+def early_stamp(self: Staging) -> None:
     """The mutant that stamps what a batch replaces before it commits."""
-    if not self.changes:
-        return self.committed
-    sequence = self.committed + 1
-    self._evict_ghosts()
-    self._seal_lists()
+    sequence = self._clock.committed + 1
     self._bury(sequence)
-    self._index.publish()
-    self._heap.stamp(self._replaced, list(self._dead.values()))
-    self._heap._release_some()
+    self.index.publish()
+    self.heap.stamp(list(self.replaced.items()), list(self._dead.values()))
+    self.heap._release_some()
     self._clock.commit(sequence)
-    self._clear_batch()
-    return sequence
+    self.begin()
 
 
 def turn_away_late(self: Owner) -> None:
@@ -273,7 +269,7 @@ def purge_without_horizon(self: Heap) -> None:
 
 MUTANTS = (
     (Clock, "reuse", no_horizon),
-    (Owner, "commit", early_stamp),
+    (Staging, "publish", early_stamp),
     (Owner, "_turn_away_readers", turn_away_late),
     (Heap, "_bury", purge_without_horizon),
     (Heap, "_bury", bury_at_once),
@@ -285,7 +281,11 @@ def test_each_order_of_the_protocol_is_needed(
     monkeypatch: pytest.MonkeyPatch, owner: type, name: str, mutant: Callable[..., Any]
 ) -> None:
     monkeypatch.setattr(owner, name, mutant)
-    with pytest.raises(AssertionError, match="reader"):
+
+    def search() -> None:
         for seed in range(40):
             churn(seed, batches=60)
             overtake(seed)
+
+    with pytest.raises(AssertionError, match="reader"):
+        search()

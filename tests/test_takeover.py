@@ -168,7 +168,7 @@ def test_reuse_and_purge_survive_a_kill_before_any_store(
 
     def churn(owner: Any) -> None:
         for _ in range(3):
-            owner._heap.hold_bytes = 0
+            owner._staging.heap.hold_bytes = 0
             owner.remove("t", "", f"k{rng.randrange(150)}")
             owner.put("t", "", f"k{rng.randrange(150)}", b"c" * rng.randrange(300))
 
@@ -235,7 +235,7 @@ def _recover_in_part(engine: ModuleType, memory: mmap.mmap, stores: int) -> bool
     reader = engine.Reader(memory)
     words = memoryview(memory).cast("Q")
     try:
-        recover(StoreCounter(words, spend), reader)
+        recover(StoreCounter(words, spend), reader)  # type: ignore[arg-type]
     except Killed:
         return False
     finally:

@@ -32,6 +32,7 @@ _CLASS_BITS = 4
 _CLASSES = _EXACT_SIZES + (40 << _CLASS_BITS)
 _EXTENT = EXTENT_BYTES // GRANULE_BYTES
 _BURIALS = 256
+_SETTLEMENTS = 1024
 
 Extend = Callable[[int, int], None]
 Purge = Callable[[int, int], bool]
@@ -251,6 +252,15 @@ class Heap:
             self._dead.append(Retired(stamp, start, size, word_hash))
         self._dead.extend(self._deferred)
         self._deferred.clear()
+
+    def settle(self) -> bool:
+        """Make some of the quarantine free; return whether there is more of it."""
+        self.hold_bytes = QUARANTINE_BYTES_MIN
+        for _ in range(_SETTLEMENTS):
+            if not self._release_some():
+                self.give_back()
+                return False
+        return True
 
     def _stamp_pending(self) -> int:
         stamp = self._clock.retire()

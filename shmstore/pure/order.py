@@ -128,8 +128,8 @@ class OrderList:
         self._words = words
         self.root = root
         self.count = count
-        self.replaced: list[tuple[int, int]] = []
-        """The (start, size) blocks of the committed nodes this batch has replaced."""
+        self.replaced: dict[int, int] = {}
+        """Size by start of the blocks of the committed nodes this batch has replaced."""
 
     @classmethod
     def empty(cls, words: memoryview, width: int) -> OrderList:
@@ -160,7 +160,7 @@ class OrderList:
         self._drop(self.root)
         self.root, self.count = Node(0, self.root.width, [], []), 0
 
-    def seal(self, heap: Heap, written: list[tuple[int, int]]) -> list[int]:
+    def seal(self, heap: Heap, written: dict[int, int]) -> list[int]:
         """Write the batch's nodes, children first; return the root as words. Blocks taken are
         noted in ``written``. Errors: ``StoreFull``."""
         self._seal_children(self.root, heap, written)
@@ -217,7 +217,7 @@ class OrderList:
         if isinstance(child, Node):
             return child
         copy = self.load(child, node)
-        self.replaced.append((child, copy.granules))
+        self.replaced[child] = copy.granules
         node.children[at] = copy
         return copy
 
@@ -226,14 +226,14 @@ class OrderList:
             for at in range(len(node.children)):
                 self._drop(self._child(node, at))
 
-    def _seal_children(self, node: Node, heap: Heap, written: list[tuple[int, int]]) -> None:
+    def _seal_children(self, node: Node, heap: Heap, written: dict[int, int]) -> None:
         if not node.level:
             return
         for at, child in enumerate(node.children):
             if isinstance(child, Node):
                 self._seal_children(child, heap, written)
                 granule = heap.allocate(child.granules, reserved=True)
-                written.append((granule, child.granules))
+                written[granule] = child.granules
                 numbers = array("Q", child.numbers())
                 start = granule * _WORDS
                 self._words[start : start + len(numbers)] = memoryview(numbers)

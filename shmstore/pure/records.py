@@ -39,7 +39,6 @@ from ..layout import (
 
 _HEADER = Struct("<5Q")
 _CHECKED = Struct("<IQQQ")
-_WORD = Struct("<Q")
 
 
 class Damaged(Exception):
@@ -162,46 +161,28 @@ def visible(words: memoryview, entry: int, committed: int) -> int:
     raise Overtaken
 
 
-def checksum(
-    data: memoryview, seq: int, shape_word: int, scope: int, shape: Shape, offset: int
-) -> int:
-    """Return the CRC-32 of an entry: its fixed fields, then key, sort word and value in place."""
-    crc = crc32(_CHECKED.pack(shape.value_size, seq, shape_word, scope))
-    key_start = offset + ENTRY_HEADER_BYTES
-    crc = crc32(data[key_start : offset + shape.header_bytes], crc)
-    start = shape.value_start(offset)
-    return crc32(data[start : start + shape.value_size], crc)
-
-
-def store_entry(
-    data: memoryview,
-    granule: int,
-    seq: int,
-    prev: int,
-    insertion: int,
-    scope: int,
-    shape: Shape,
-    key: bytes,
-    sort: int | None,
-    value: bytes | bytearray,
-) -> None:
-    """Step 2: write an entry into a block that no reader can reach."""
-    offset = granule * GRANULE_BYTES
-    shape_word = shape.key_size << KEY_SIZE_SHIFT | shape.kind << KIND_SHIFT | insertion
-    tail = key if sort is None else key + _WORD.pack(sort)
-    crc = crc32(tail, crc32(_CHECKED.pack(shape.value_size, seq, shape_word, scope)))
-    crc = crc32(value, crc)
-    head = _HEADER.pack(shape.value_size | crc << 32, seq, prev, shape_word, scope) + tail
+def store_entry(data: memoryview, entry: Entry, key: bytes, sort: int | None, value: bytes) -> None:
+    """Step 2: write an entry, whatever checksum it names, into a block no reader can reach."""
+    shape, offset = entry.shape, entry.granule * GRANULE_BYTES
+    shape_word = shape.key_size << KEY_SIZE_SHIFT | shape.kind << KIND_SHIFT | entry.insertion
+    tail = key if sort is None else key + sort.to_bytes(SORT_WORD_BYTES, "little")
+    crc = crc32(_CHECKED.pack(shape.value_size, entry.seq, shape_word, entry.scope))
+    crc = crc32(value, crc32(tail, crc))
+    sizes = shape.value_size | crc << 32
+    head = _HEADER.pack(sizes, entry.seq, entry.prev, shape_word, entry.scope) + tail
     data[offset : offset + len(head)] = head
     start = shape.value_start(offset)
     data[start : start + shape.value_size] = value
 
 
 def entry_checksum(words: memoryview, data: memoryview, entry: Entry) -> int:
-    """Return the checksum the entry should carry."""
+    """Return the CRC-32 the entry should carry: of its fixed fields, key, sort word and value."""
+    shape, offset = entry.shape, entry.granule * GRANULE_BYTES
     shape_word = words[entry.granule * 2 + SHAPE_FIELD]
-    offset = entry.granule * GRANULE_BYTES
-    return checksum(data, entry.seq, shape_word, entry.scope, entry.shape, offset)
+    crc = crc32(_CHECKED.pack(shape.value_size, entry.seq, shape_word, entry.scope))
+    crc = crc32(data[offset + ENTRY_HEADER_BYTES : offset + shape.header_bytes], crc)
+    start = shape.value_start(offset)
+    return crc32(data[start : start + shape.value_size], crc)
 
 
 def key_parts(key: object) -> tuple[int, bytes]:
