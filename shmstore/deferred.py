@@ -11,12 +11,14 @@ from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
-from .errors import ShmstoreError
+from .errors import RequestTimeout, ShmstoreError
 from .handles import Answer, Link, Reads
 from .table import Table
 
 OTHERS_MAX = 10
 """How many further errors of one pipeline are reported next to the first."""
+LATE_SECONDS = 0.001
+"""How long a pipeline waits for an answer when it has run into the timeout before."""
 
 Self = TypeVar("Self", bound="Deferred")
 
@@ -113,6 +115,7 @@ class Pipeline(Deferred):
         super().__init__(client)
         self._pending: deque[tuple[Answer, Reply]] = deque()
         self._failures: list[ShmstoreError] = []
+        self._late = False
 
     def call(self, operation: str, arguments: list[Any], convert: Callable[[Any], Any]) -> Any:
         """Send one operation; return its Reply."""
@@ -131,16 +134,21 @@ class Pipeline(Deferred):
         trace: TracebackType | None,
     ) -> None:
         self._state = "closed"
-        while self._pending:
-            self._collect()
+        self._late = isinstance(error, RequestTimeout)
+        if error is None or isinstance(error, Exception):
+            while self._pending:
+                self._collect()
         if self._failures and error is None:
             raise self._first_failure()
 
     def _collect(self) -> None:
-        _, reply = self._pending.popleft()
+        answer, reply = self._pending.popleft()
         try:
+            # All were sent before the first wait began: one timeout is for them together.
+            answer.result(LATE_SECONDS if self._late else None)
             reply.result()
         except ShmstoreError as failure:
+            self._late = self._late or isinstance(failure, RequestTimeout)
             if len(self._failures) <= OTHERS_MAX:
                 self._failures.append(failure)
 

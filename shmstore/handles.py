@@ -10,7 +10,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar, cast
 
-from .keys import Key
+from .errors import InvalidArgument
+from .keys import Key, shown
 
 Result = TypeVar("Result")
 
@@ -30,8 +31,11 @@ class Answer(Protocol):
         """Tell whether result() would return or raise without waiting."""
         ...
 
-    def result(self) -> Any:
-        """Wait for the answer; return it or raise the error it carries."""
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the answer; return it or raise the error it carries.
+
+        RequestTimeout after ``timeout`` seconds, those of the client if None.
+        """
         ...
 
 
@@ -64,6 +68,15 @@ class Link(Handle, Protocol):
     def submit(self, operation: str, arguments: list[Any]) -> Answer:
         """Send one operation without waiting; block only while too many are in flight."""
         ...
+
+
+def check_handle(handle: object) -> None:
+    """Raise InvalidArgument unless ``handle`` is something that tables can be bound to."""
+    if not callable(getattr(handle, "call", None)):
+        raise InvalidArgument(
+            f"tables and stores are bound to a client, as connect() and server.connect() return "
+            f"it, or to a pipeline or transaction; not to {shown(handle)}"
+        )
 
 
 def client_of(handle: Handle) -> Link:

@@ -11,7 +11,7 @@ from typing import Any
 
 from .codec import unpack, unpack_field
 from .errors import ReadStalled
-from .handles import Handle
+from .handles import Handle, check_handle
 from .keys import Key, key_of, keys_of, missing, name_of
 from .views import TableItems, TableKeys, TableValues, walk
 
@@ -23,6 +23,7 @@ class Readable(Mapping[Key, Any]):
     """A mapping from keys to records that lie in shared memory. Any process may call all of it."""
 
     def __init__(self, handle: Handle, name: str, namespace: str = "") -> None:
+        check_handle(handle)
         self._handle = handle
         self._name = name_of("table", name)
         self._namespace = name_of("namespace", namespace) if namespace else ""

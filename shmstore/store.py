@@ -17,7 +17,7 @@ from .arguments import amounts_of, is_something, same, version_of
 from .codec import pack, unpack
 from .errors import InvalidArgument, InvalidRecord
 from .finding import find
-from .handles import Handle, client_of
+from .handles import Handle, check_handle, client_of
 from .keys import key_of, name_of, shown
 from .namespaces import current
 from .page import LIMIT_DEFAULT, LIMIT_MAX, Page, cursors_of, limit_of
@@ -51,6 +51,7 @@ class Store(Resource):
             raise InvalidArgument(
                 f"class {type(self).__name__} is no store yet: set its table and resource"
             )
+        check_handle(handle)
         self._handle = handle
         self._tables: dict[str, Table] = {}
         self._is_declared = False

@@ -8,14 +8,11 @@ appears exactly once.
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from .codec import unpack
 from .handles import Handle
 from .keys import Key
-
-if TYPE_CHECKING:
-    from .table import Table
 
 CHUNK_RECORDS_FIRST = 32
 CHUNK_RECORDS_MAX = 512
@@ -41,10 +38,22 @@ def walk(
         limit = max(1, min(CHUNK_RECORDS_MAX, CHUNK_BYTES * len(rows) // size))
 
 
+class Viewed(Protocol):
+    """What a view needs of its table."""
+
+    def __contains__(self, key: object) -> bool: ...
+
+    def __reversed__(self) -> Iterator[Key]: ...
+
+    def get_bytes(self, key: Key) -> Any: ...
+
+    def packed_items(self, newest_first: bool = False) -> Iterator[tuple[Key, bytes]]: ...
+
+
 class TableKeys(KeysView[Key]):
     """The keys of a table, set-like."""
 
-    _mapping: Table
+    _mapping: Viewed
 
     def __contains__(self, key: object) -> bool:
         # Set operations meet members of any type in the other set: those are just not here.
@@ -57,7 +66,7 @@ class TableKeys(KeysView[Key]):
 class TableValues(ValuesView[Any]):
     """The records of a table."""
 
-    _mapping: Table
+    _mapping: Viewed
 
     def __contains__(self, value: object) -> bool:
         return any(value == other for other in self)
@@ -72,7 +81,7 @@ class TableValues(ValuesView[Any]):
 class TableItems(ItemsView[Key, Any]):
     """The (key, record) pairs of a table, set-like as far as records are hashable."""
 
-    _mapping: Table
+    _mapping: Viewed
 
     def __contains__(self, item: object) -> bool:
         if not isinstance(item, tuple) or len(item) != 2:

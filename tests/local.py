@@ -26,7 +26,7 @@ class Done:
     def done(self) -> bool:
         return True
 
-    def result(self) -> Any:
+    def result(self, timeout: float | None = None) -> Any:
         if self._error is not None:
             raise self._error
         return self._result

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from shmstore.errors import InvalidKey, InvalidRecord, RecordNotFound, ShmstoreError
+from shmstore.deferred import LATE_SECONDS
+from shmstore.errors import InvalidKey, InvalidRecord, RecordNotFound, RequestTimeout, ShmstoreError
 from shmstore.store import Store
 from tests.contract import EachClient
 from tests.local import Local
@@ -309,3 +310,44 @@ def test_blocks_do_not_nest(start):
 def test_a_block_cannot_be_pickled(start):
     with start() as block, pytest.raises(ShmstoreError, match="pickle the client"):
         pickle.dumps(block.table("t"))
+
+
+class Silent:
+    """An answer that never comes."""
+
+    waits: ClassVar[list[float | None]] = []
+
+    def done(self):
+        return False
+
+    def result(self, timeout=None):
+        self.waits.append(timeout)
+        raise RequestTimeout("the writer did not answer")
+
+
+def test_a_silent_writer_is_waited_for_once(local, monkeypatch):
+    monkeypatch.setattr(Silent, "waits", [])
+    monkeypatch.setattr(local, "submit", lambda operation, arguments: Silent())
+    with pytest.raises(RequestTimeout), local.pipeline() as p:
+        p.table("t").update(a=1)
+        p.table("t").update(b=2)
+        p.table("t").update(c=3)
+    assert Silent.waits == [None, LATE_SECONDS, LATE_SECONDS]
+
+
+def test_who_leaves_with_a_timeout_is_not_kept(local, monkeypatch):
+    monkeypatch.setattr(Silent, "waits", [])
+    monkeypatch.setattr(local, "submit", lambda operation, arguments: Silent())
+    with pytest.raises(RequestTimeout, match="mine"), local.pipeline() as p:
+        p.table("t").update(a=1)
+        raise RequestTimeout("mine")
+    assert Silent.waits == [LATE_SECONDS]
+
+
+def test_an_interrupted_block_waits_for_nothing(local, monkeypatch):
+    monkeypatch.setattr(Silent, "waits", [])
+    monkeypatch.setattr(local, "submit", lambda operation, arguments: Silent())
+    with pytest.raises(KeyboardInterrupt), local.pipeline() as p:
+        p.table("t").update(a=1)
+        raise KeyboardInterrupt
+    assert Silent.waits == []

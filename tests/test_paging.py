@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 import pytest
 
 from shmstore.errors import InvalidArgument, UnknownCursor
@@ -178,3 +180,34 @@ class TestPaging(EachClient):
             cursor = page.next_cursor
             events.insert_many([{"created": 1000, "n": -1}] * 100)
         assert seen[:100] == there
+
+
+def test_walks_while_another_client_inserts(server, client):
+    """The same with the insertions coming from elsewhere, at no agreed time."""
+    events = Events(client)
+    there = events.insert_many([{"created": 1000, "n": n} for n in range(100)])
+
+    def insert():
+        with server.connect() as other, Events(other).pipeline() as p:
+            for _ in range(500):
+                p.insert_many([{"created": 1000, "n": -1}] * 10)
+
+    thread = Thread(target=insert)
+    thread.start()
+    walks = 0
+    while thread.is_alive() or not walks:
+        cursor, seen = there[-1]["id"], [there[-1]]
+        for page in walk_from(events, cursor):
+            seen += page.data
+        assert seen == there[::-1]
+        assert [record for record in events.find() if record["n"] >= 0] == there[::-1]
+        walks += 1
+    thread.join()
+    assert events.count() == 5100
+
+
+def walk_from(events, cursor):
+    while cursor is not None:
+        page = events.list(limit=3, starting_after=cursor)
+        yield page
+        cursor = page.next_cursor

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import re
-from typing import Any
 
 import pytest
 
@@ -471,9 +470,18 @@ def test_a_record_too_large_is_refused(local, monkeypatch):
     assert Orders(local).count() == 0
 
 
-def test_a_store_is_pickled_with_its_client():
-    client: Any = "stands for a client"
-    assert pickle.loads(pickle.dumps(Orders(client)))._handle == client
+def test_a_store_is_pickled_with_its_client(client):
+    order = Orders(client).insert({"status": "new"})
+    copy = pickle.loads(pickle.dumps(Orders(client)))
+    assert copy.find(status="new") == [order]
+    assert copy.insert({}) != order
+    copy._handle.close()
+
+
+@pytest.mark.parametrize("handle", ["a name", None, Orders])
+def test_a_store_is_bound_to_a_client(handle):
+    with pytest.raises(InvalidArgument, match=r"connect\(\)"):
+        Orders(handle)
 
 
 def test_customers_are_found_by_email(local):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
-from shmstore.errors import InvalidKey
+from shmstore.errors import InvalidArgument, InvalidKey, WriterUnavailable
 from shmstore.table import Table
 from tests.contract import MappingContract
 from tests.local import Local, Stalled
@@ -25,6 +27,31 @@ def local():
     client = Local()
     yield client
     client.close()
+
+
+def test_a_table_is_pickled_with_its_client(client):
+    client.table("users")["k"] = {"a": 1}
+    copy = pickle.loads(pickle.dumps(client.table("users")))
+    assert copy == {"k": {"a": 1}}
+    copy["k"] = 2
+    assert client.table("users")["k"] == 2
+    copy._handle.close()
+
+
+def test_a_closed_client_says_so(server):
+    client = server.connect()
+    table = client.table("users")
+    table["k"] = 1
+    client.close()
+    for attempt in (lambda: table.put("k", 2), lambda: len(table), lambda: list(table)):
+        with pytest.raises(WriterUnavailable, match="closed"):
+            attempt()
+
+
+@pytest.mark.parametrize("handle", ["a name", None])
+def test_a_table_is_bound_to_a_client(handle):
+    with pytest.raises(InvalidArgument, match=r"connect\(\)"):
+        Table(handle, "users")
 
 
 @pytest.mark.parametrize("name", ["", None, 5, b"bytes", "x" * 256, "é" * 128, "\ud800"])
