@@ -473,6 +473,15 @@ def test_who_hangs_up_after_a_request_is_served(bench: Bench, other: Talker) -> 
     assert bench.connections == 1
 
 
+def test_who_hangs_up_with_answers_unread_disturbs_nobody(bench: Bench, other: Talker) -> None:
+    talker = bench.talker()
+    talker.put(b"k")
+    bench.turns()
+    talker.socket.close()
+    bench.turns()
+    assert bench.connections == 1
+
+
 def test_who_hangs_up_before_the_hello_is_answered_is_forgotten(bench: Bench) -> None:
     talker = bench.call(1)
     talker.send("hello", protocol.PROTOCOL_VERSION, talker.client_id, request_id=0)

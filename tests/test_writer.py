@@ -27,6 +27,7 @@ INCREMENT = ("t", "", b"n", None, 1, 0, None, None, False)
 COMMAND = """\
 import sys
 sys.path[:] = {path!r}
+{before}
 from shmstore.writer import main
 sys.exit(main({listener}, {memory}, {lifeline}, {status}, {address!r}))
 """
@@ -35,12 +36,13 @@ sys.exit(main({listener}, {memory}, {lifeline}, {status}, {address!r}))
 class Process:
     """A writer process and this end of its pipes."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, before: str) -> None:
         lifeline_fd, self._lifeline = os.pipe()
         self._status, status_fd = os.pipe()
         listen_fd, memory_fd = site.listener.fileno(), site.memory_fd
         command = COMMAND.format(
             path=sys.path,
+            before=before,
             listener=listen_fd,
             memory=memory_fd,
             lifeline=lifeline_fd,
@@ -100,8 +102,9 @@ class Site:
         self.listener.listen()
         self._processes: list[Process] = []
 
-    def start(self) -> Process:
-        self._processes.append(Process(self))
+    def start(self, before: str = "") -> Process:
+        """Start a writer, which first does what ``before`` says."""
+        self._processes.append(Process(self, before))
         return self._processes[-1]
 
     def connect(self, number: int = 1) -> Caller:
@@ -124,7 +127,11 @@ class Caller:
         self._socket.connect(path)
         self._decoder = FrameDecoder()
         self._send(0, "hello", protocol.PROTOCOL_VERSION, client_id)
-        data, (self.fd,), _, _ = socket.recv_fds(self._socket, 1000, 1)
+        data, descriptors, _, _ = socket.recv_fds(self._socket, 1000, 1)
+        if not data:
+            self._socket.close()
+            raise ConnectionResetError
+        (self.fd,) = descriptors
         (message,) = self._decoder.feed(data)
         self.facts = protocol.parse_answer(message).result
 
@@ -297,6 +304,17 @@ def test_it_leaves_a_socket_that_is_not_its_own(site: Site) -> None:
     assert process.end() == 0
     assert site.path.read_text() == "somebody else's"
     site.path.with_name("kept").unlink()
+
+
+def test_a_bug_in_the_loop_ends_it_with_one_line(site: Site) -> None:
+    process = site.start("import shmstore.loop; shmstore.loop.Loop._handle = lambda *_: 1 / 0")
+    process.ready()
+    with pytest.raises(ConnectionResetError):
+        site.connect()
+    assert process.end() == 1
+    logged = process.log()
+    assert logged.count("\n") == 1
+    assert "ends: ZeroDivisionError" in logged
 
 
 def test_nobody_needs_to_listen_to_its_report(site: Site) -> None:
