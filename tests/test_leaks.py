@@ -79,7 +79,7 @@ def test_a_failed_test_is_not_blamed_twice(run):
 
 
 def test_a_leaked_grandchild_whose_parent_is_gone_is_found_and_killed(run, pytester):
-    grandchild = "import os, signal; print(os.getpid(), flush=True); signal.pause()"
+    grandchild = "import os, signal; os.write(1, b'%d' % os.getpid()); signal.pause()"
     parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {grandchild!r}])"
     body = f"""
     found, other = os.pipe()
