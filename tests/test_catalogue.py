@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from shmstore.codec import pack
-from shmstore.errors import InvalidKey
+from shmstore.errors import CorruptSegment, InvalidKey
 from tests.desk import NAMESPACE, TABLE, Desk, open_desk
 
 
@@ -146,3 +146,12 @@ class TestCatalogue:
         desk.do("upsert", "x" * 253, "n" * 255, "k", record)
         with pytest.raises(InvalidKey, match="at most 253"):
             desk.do("upsert", "x" * 254, "n", "k", record)
+
+    @pytest.mark.parametrize(
+        "schema", [None, {"store": True}, {"indexes": "f", "store": True}, {"indexes": [1]}, []]
+    )
+    def test_a_damaged_record_of_it_is_named(self, desk: Desk, schema):
+        desk.owner.put("", "", TABLE, pack(schema))
+        desk.owner.commit()
+        with pytest.raises(CorruptSegment, match="catalogue of table 't'"):
+            desk.upsert("k")

@@ -23,6 +23,7 @@ from shmstore import codec, layout
 from shmstore.errors import InvalidArgument, InvalidRecord, ProtocolError, RecordTooLarge
 
 UTC = timezone.utc
+relaxed = settings(deadline=None)
 NAN = float("nan")
 FIRST = datetime.datetime(1, 1, 1, tzinfo=UTC)
 NOON = datetime.datetime(2024, 1, 1, 12, tzinfo=UTC)
@@ -99,12 +100,14 @@ class TestRoundTrip:
         record = nested(400, kind)
         assert codec.unpack(codec.pack(record)) == record
 
+    @relaxed
     @given(records)
     def test_any_record_comes_back_equal(self, record):
         data = codec.pack(record)
         codec.validate(data)
         assert same(codec.unpack(data), record)
 
+    @relaxed
     @given(records)
     def test_readers_get_fresh_objects(self, record):
         data = codec.pack([record, []])
@@ -210,6 +213,7 @@ BAD = [
     (Custom(), "Custom", "convert"),
     (Custom, "type", "convert"),
     (Hostile(), "Hostile", "convert"),
+    (type("list", (), {})(), "list", "convert"),
     (len, "builtin_function_or_method", "convert"),
     (Text("x"), "Text", "str()"),
     (Colour.RED, "Colour", "int()"),
@@ -289,8 +293,9 @@ class TestRefusal:
             codec.pack(datetime.datetime(2024, 1, 1, tzinfo=Broken()))
 
     def test_a_buffer_without_order(self):
-        with pytest.raises(InvalidRecord, match="cannot be packed"):
-            codec.pack(memoryview(b"abcdef")[::2])
+        for record in (memoryview(b"abcdef")[::2], ((), memoryview(b"abcdef")[::2])):
+            with pytest.raises(InvalidRecord, match="cannot be packed"):
+                codec.pack(record)
 
     def test_wide_circles_end(self):
         circle: list[Any] = []
@@ -314,9 +319,10 @@ class TestRefusal:
         with pytest.raises(RecordTooLarge):
             codec.validate(msgpack.packb(b"x" * 998))
 
+    @relaxed
     @given(st.data())
     def test_one_bad_thing_anywhere_is_found(self, data):
-        bad = data.draw(st.sampled_from([value for value, *_ in BAD[:28]]))
+        bad = data.draw(st.sampled_from([value for value, *_ in BAD[:29]]))
         record, path = bad, ""
         for _ in range(data.draw(st.integers(0, 5))):
             around = data.draw(st.lists(scalars, max_size=4))
@@ -410,7 +416,7 @@ class TestHostileBytes:
             tracemalloc.stop()
         assert peak < 10 * len(data)
 
-    @settings(max_examples=300)
+    @settings(max_examples=300, deadline=None)
     @given(st.data())
     @example(data=None)
     def test_whatever_the_bytes_only_our_errors_come_out(self, data):
@@ -448,6 +454,7 @@ def outcome(function: Any, data: bytes) -> bool:
 
 
 class TestFields:
+    @relaxed
     @given(st.dictionaries(keys, scalars), st.data())
     def test_one_field_alone(self, record, data):
         packed = codec.pack(record)
@@ -472,6 +479,7 @@ class TestFields:
         with pytest.raises(InvalidRecord, match="not a mapping"):
             codec.unpack_field(packed, "a")
 
+    @relaxed
     @given(st.dictionaries(keys, scalars))
     def test_split_and_join(self, record):
         packed = codec.pack(record)
@@ -539,14 +547,17 @@ class TestCanonical:
         assert codec.canonical(one) == codec.canonical(other)
         assert codec.index_name("f", one) == codec.index_name("f", other)
 
+    @relaxed
     @given(records)
     def test_does_not_depend_on_the_order_of_maps(self, record):
         assert codec.canonical(record) == codec.canonical(reordered(record))
 
+    @relaxed
     @given(records, records)
     def test_tells_records_apart(self, one, other):
         assert (codec.canonical(one) == codec.canonical(other)) == same(normal(one), normal(other))
 
+    @relaxed
     @given(records)
     def test_is_short(self, record):
         assert len(codec.canonical(record)) <= codec.CANONICAL_BYTES_MAX
@@ -591,6 +602,7 @@ def normal(record: Any) -> Any:
 
 
 class TestMessages:
+    @relaxed
     @given(st.recursive(keys, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
     def test_round_trip(self, message):
         assert same(codec.message_unpack(codec.message_pack(message)), message)

@@ -86,11 +86,13 @@ class TestIndexes:
         desk.store("put", "k", record)
         assert desk.find(g=1) == ["k"]
         desk.store("delete_where", [["f", pack(1)]])
+        desk.store("put", "l", b"\x83\xa2id\xa1l\xa7created\x01\xa1h\xa1\xff")
+        assert desk.store("delete_where", [["h", pack(1)]]) == 0
         desk.do("declare", TABLE, "", ["h"])
         assert desk.store("delete_where", [["f", b"\xa1x"], ["g", pack(1)]]) == 0
         with pytest.raises(InvalidRecord):
             desk.store("delete_where", [["f", b"\xa1\xff"]])
-        assert desk.store("clear") == 1
+        assert desk.store("clear") == 2
 
     @pytest.mark.parametrize("indexes", [[], ["f"], ["f", "g"]])
     def test_delete_where(self, engine: ModuleType, indexes):

@@ -256,7 +256,7 @@ class TestChildren:
         code = (
             "import subprocess, sys; from shmstore.namespaces import namespace, environment\n"
             f"command = [sys.executable, '-c', {PRINT_CURRENT!r}]\n"
-            f"with namespace({ascii('日本')}):\n"
+            f"with namespace({'日本'!a}):\n"
             "    subprocess.run(command)\n"
             "    subprocess.run(command, env=environment())\n"
         )

@@ -107,7 +107,12 @@ class TestStore:
     def test_a_deleted_record_is_a_cursor_still(self, desk: Desk):
         for i in range(6):
             desk.upsert(f"k{i}")
-        deletions: list[Any] = [("delete", "k3"), ("pop", "k1"), ("delete_many", ["k2"]), ("popitem",)]
+        deletions: list[Any] = [
+            ("delete", "k3"),
+            ("pop", "k1"),
+            ("delete_many", ["k2"]),
+            ("popitem",),
+        ]
         for operation in deletions:
             desk.store(*operation)
         page = desk.owner.reader.page
