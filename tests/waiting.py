@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from shmstore import Server
+
 Value = TypeVar("Value")
 
 SECONDS_MAX = 30.0
@@ -19,3 +21,10 @@ def eventually(condition: Callable[[], Value]) -> Value:
         assert time.monotonic() < deadline, f"not within {SECONDS_MAX:g} s: {condition}"
         time.sleep(POLL_SECONDS)
     return value
+
+
+def writer_of(server: Server) -> int:
+    """Return the process id of the server's writer, once there is one."""
+    pid = eventually(lambda: server.writer_pid)
+    assert pid is not None
+    return pid
