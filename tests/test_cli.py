@@ -104,12 +104,12 @@ class TestGeneral:
         assert run("stats", server.address).status == 0
 
     def test_a_process_of_its_own(self, server):
-        ran = python("put", server.name, "t", "key", '"caf\u00e9"')
+        ran = python("put", server.name, "t", "key", '"\u00e9t\u00e9"')
         assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
         ran = python(
             "get", server.name, "t", "key", env={**os.environ, "PYTHONIOENCODING": "ascii"}
         )
-        assert (ran.returncode, ran.stdout, ran.stderr) == (0, '"caf\u00e9"\n', "")
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, '"\u00e9t\u00e9"\n', "")
         ran = python("get", server.name, "t", "other")
         assert ran.returncode == 1
         assert ran.stderr == "shmstore: no record 'other' in table 't'\n"

@@ -8,14 +8,14 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
 
-from shmstore import demo
-from shmstore.commands.outcome import Misuse
+from shmstore.cli import main
 from shmstore.demo import sample, screen, workers
-from shmstore.demo.sample import certified, find_sample, is_whole, load_sample
+from shmstore.demo.sample import SampleMissing, certified, find_sample, is_whole, load_sample
 from shmstore.demo.verdict import Death, answered_between, judge, revival
 from shmstore.demo.workers import Lookups, Mutations
 
@@ -80,7 +80,7 @@ class TestRun:
 
     def test_a_process_that_does_not_do_its_part_fails_it(self, capsys, monkeypatch):
         monkeypatch.setattr(workers, "read", leave)
-        assert demo.run(1.0, 1, 1) == 1
+        assert main(["demo", "--seconds", "1", "--readers", "1", "--clients", "1"]) == 1
         assert capsys.readouterr().err == "shmstore: reader 1 has ended before its time\n"
 
 
@@ -122,10 +122,12 @@ class TestSample:
         monkeypatch.setattr(sample, "files", lambda name: [Installed()])
         assert find_sample() == find_sample_in_tree
 
-    def test_what_to_do_without_it(self, monkeypatch):
+    def test_what_to_do_without_it(self, monkeypatch, capsys):
         monkeypatch.setattr(sample, "FILE", "missing.jsonl")
-        with pytest.raises(Misuse, match="run it from a clone of the repository, or install"):
+        with pytest.raises(SampleMissing, match="run it from a clone of the repository, or inst"):
             find_sample()
+        assert main(["demo"]) == 2
+        assert "missing.jsonl" in capsys.readouterr().err
 
 
 class Script:
@@ -280,7 +282,7 @@ class TestScreen:
     def clock(self, monkeypatch):
         """A clock that the test sets."""
         now = [100.0]
-        monkeypatch.setattr(screen.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
         return now
 
     def test_lines_now_and_then_where_nobody_looks(self, clock):

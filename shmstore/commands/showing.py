@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from shmstore.commands import options
-from shmstore.commands.outcome import Misuse
+from shmstore.commands.outcome import Exit, Misuse, complain
 
 SECONDS = 6.0
 MORE = """\
@@ -21,7 +21,7 @@ examples:
 
 def add_to(commands: options.Commands) -> None:
     """Add the command."""
-    parser = options.add_command(commands, "demo", demo, "show the store at work", MORE)
+    parser = options.add_command(commands, "demo", show, "show the store at work", MORE)
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="how long to run (default: %(default)g)"
     )
@@ -33,10 +33,17 @@ def add_to(commands: options.Commands) -> None:
     )
 
 
-def demo(arguments: argparse.Namespace) -> int:
+def show(arguments: argparse.Namespace) -> int:
     """Run the demo."""
     if arguments.readers < 1 or arguments.clients < 1 or not 0 < arguments.seconds < 1e6:
         raise Misuse("the demo needs a reader, a client and some seconds")
-    from shmstore.demo import run  # only now: it needs much that no other command does
+    from shmstore import demo  # only now: it needs much that no other command does
 
-    return run(arguments.seconds, arguments.readers, arguments.clients)
+    try:
+        good = demo.run(arguments.seconds, arguments.readers, arguments.clients)
+    except demo.SampleMissing as error:
+        raise Misuse(str(error)) from None
+    except demo.DemoFailed as error:
+        complain(str(error))
+        return Exit.PROBLEM
+    return Exit.DONE if good else Exit.PROBLEM

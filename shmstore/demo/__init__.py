@@ -18,12 +18,13 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import shmstore
-from shmstore.commands.outcome import Exit, complain
 from shmstore.demo import workers
-from shmstore.demo.sample import load_sample
+from shmstore.demo.sample import SampleMissing, load_sample
 from shmstore.demo.screen import Screen
 from shmstore.demo.verdict import Death, judge
 from shmstore.server import Server
+
+__all__ = ["DemoFailed", "SampleMissing", "run"]
 
 CAPACITY = "64MiB"
 START_SECONDS_MAX = 60.0
@@ -61,8 +62,11 @@ class Worker:
             raise DemoFailed(f"{self.name} has ended before its time") from None
 
 
-def run(seconds: float, readers: int, clients: int) -> int:
-    """Run the demo and print what it shows; return an exit status, PROBLEM for a broken promise."""
+def run(seconds: float, readers: int, clients: int) -> bool:
+    """Run the demo and print what it shows; tell whether every promise was kept.
+
+    Raises SampleMissing, and DemoFailed if it could not be played to its end.
+    """
     screen = Screen()
     sample = load_sample()
     keys = list(sample)
@@ -71,17 +75,14 @@ def run(seconds: float, readers: int, clients: int) -> int:
         screen.say(f"loaded {len(sample):,} records; the writer is process {server.writer_pid}")
         # Each client has records of its own, so that it knows what the last revision must be.
         shares = [keys[first::clients] for first in range(clients)]
-        try:
-            with (
-                _started("reader", workers.read, server, [keys] * readers) as reading,
-                _started("client", workers.change, server, shares) as changing,
-            ):
-                scene = Scene(screen, server, client, reading, changing)
-                death = scene.play(seconds)
-        except DemoFailed as error:
-            screen.erase()
-            complain(str(error))
-            return Exit.PROBLEM
+        with (
+            _started("reader", workers.read, server, [keys] * readers) as reading,
+            _started("client", workers.change, server, shares) as changing,
+        ):
+            try:
+                death = Scene(screen, server, client, reading, changing).play(seconds)
+            finally:
+                screen.erase()
         screen.say("comparing what was counted with what is stored")
         verdict = judge(
             client,
@@ -90,7 +91,7 @@ def run(seconds: float, readers: int, clients: int) -> int:
             death,
         )
     screen.table(verdict.rows)
-    return Exit.DONE if verdict.is_good else Exit.PROBLEM
+    return verdict.is_good
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from shmstore.codec import pack
-from shmstore.commands.outcome import Misuse
 
 FILE = "packages.jsonl"
 DIGEST_BYTES = 16
@@ -17,8 +16,15 @@ DIGEST_BYTES = 16
 Record = dict[str, Any]
 
 
+class SampleMissing(Exception):
+    """The records are not where they should be."""
+
+
 def find_sample() -> Path:
-    """Return where the sample is: in the source tree, or where the installation put it."""
+    """Return where the sample is: in the source tree, or where the installation put it.
+
+    SampleMissing says what to do.
+    """
     in_tree = Path(__file__).parents[2] / "benchmarks" / "data" / FILE
     if in_tree.is_file():
         return in_tree
@@ -31,7 +37,7 @@ def find_sample() -> Path:
     for path in installed:
         if path.is_file():
             return path
-    raise Misuse(
+    raise SampleMissing(
         f"the demo's records are missing: neither {in_tree} nor an installed {FILE} is there; "
         f"run it from a clone of the repository, or install shmstore again"
     )
