@@ -13,7 +13,7 @@ from .codec import unpack, unpack_field
 from .errors import ReadStalled
 from .handles import Handle, check_handle
 from .keys import Key, key_of, keys_of, missing, name_of
-from .views import TableItems, TableKeys, TableValues, walk
+from .views import TableItems, TableKeys, TableValues, walk, walk_keys
 
 OVERTAKEN_OR_CLOSED = (ReadStalled, ValueError)
 """Why a reader gives no answer; the client then asks the writer, or says that it was closed."""
@@ -101,11 +101,11 @@ class Readable(Mapping[Key, Any]):
         A key that is there throughout appears exactly once; one that comes or goes meanwhile
         may appear or not.
         """
-        return (key for key, _ in self.packed_items())
+        return walk_keys(self._handle, self._name, self._namespace)
 
     def __reversed__(self) -> Iterator[Key]:
         """Yield the keys, last inserted first, as __iter__ does."""
-        return (key for key, _ in self.packed_items(newest_first=True))
+        return walk_keys(self._handle, self._name, self._namespace, newest_first=True)
 
     def packed_items(self, newest_first: bool = False) -> Iterator[tuple[Key, bytes]]:
         """Yield (key, record as msgpack bytes) as __iter__ does, without decoding."""

@@ -107,8 +107,7 @@ class Store(Resource):
 
         One that is there throughout appears exactly once.
         """
-        pairs = self._in(current()).packed_items(newest_first=True)
-        return (str(key) for key, _ in pairs)
+        return (str(key) for key in reversed(self._in(current())))
 
     def list(
         self,

@@ -20,6 +20,20 @@ CHUNK_BYTES = 4 << 20
 """What a walk aims to hold of the table at a time."""
 
 
+def walk_keys(
+    handle: Handle, table: str, namespace: str, newest_first: bool = False
+) -> Iterator[Key]:
+    """Yield the keys in order of (created, insertion), a chunk per snapshot."""
+    position: list[int] | None = None
+    limit = CHUNK_RECORDS_MAX
+    while True:
+        rows = handle.read("chunk", table, namespace, b"", position, limit, newest_first, False)
+        yield from (row[0] for row in rows)
+        if len(rows) < limit:
+            return
+        position = _end_of(rows)
+
+
 def walk(
     handle: Handle, table: str, namespace: str, newest_first: bool = False
 ) -> Iterator[tuple[Key, bytes]]:
@@ -34,8 +48,13 @@ def walk(
             yield key, value
         if len(rows) < limit:
             return
-        position = [rows[-1][2] or 0, rows[-1][3]]
+        position = _end_of(rows)
         limit = max(1, min(CHUNK_RECORDS_MAX, CHUNK_BYTES * len(rows) // size))
+
+
+def _end_of(rows: list[list[Any]]) -> list[int]:
+    """Return the position of the last of some items."""
+    return [rows[-1][2] or 0, rows[-1][3]]
 
 
 class Viewed(Protocol):

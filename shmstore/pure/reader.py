@@ -67,7 +67,7 @@ from .records import (
 T = TypeVar("T")
 Key = str | bytes
 Item = list[Any]
-"""[key, value, created or None, insertion number], as it also crosses the pipe."""
+"""[key, value if wanted, created or None, insertion number], as it also crosses the pipe."""
 
 
 def is_formatted(memory: mmap.mmap) -> bool:
@@ -182,10 +182,12 @@ class Reader:
         position: list[int] | None,
         limit: int | None,
         newest_first: bool,
+        with_values: bool = True,
     ) -> list[Item]:
         """Return up to ``limit`` records strictly beyond a position [created or 0, insertion].
 
-        Costs a descent of the list and a lookup per record.
+        Without values each has None in the place of its value. Costs a descent of the list and a
+        lookup per record.
         """
         name = list_name(table, namespace, index)
         scope = self.scope(table, namespace)
@@ -195,7 +197,8 @@ class Reader:
             if root is None:
                 return []
             beyond = None if position is None else _position(root, position)
-            return self._items(scope, root, beyond, limit, newest_first, committed)
+            entries = self._listed(scope, root, beyond, limit, newest_first, committed)
+            return [self.load_item(entry, with_values) for entry in entries]
 
         return self._snapshot(read)
 
@@ -219,9 +222,9 @@ class Reader:
             _, root = self._head(name, committed)
             if root is None:
                 return [[], False]
-            items = self._items(scope, root, beyond, limit + 1, newest_first, committed)
-            values = [item[1] for item in items[:limit]]
-            return [values if newest_first else values[::-1], len(items) > limit]
+            entries = self._listed(scope, root, beyond, limit + 1, newest_first, committed)
+            values = [load_value(self._words, self._data, entry) for entry in entries[:limit]]
+            return [values if newest_first else values[::-1], len(entries) > limit]
 
         page = self._snapshot(read)
         if page is None:
@@ -331,7 +334,7 @@ class Reader:
         numbers = array("Q", value).tolist()
         return numbers[0], Node.parse(numbers[1:])
 
-    def _items(
+    def _listed(
         self,
         scope: int,
         root: Node,
@@ -339,10 +342,11 @@ class Reader:
         limit: int | None,
         newest_first: bool,
         committed: int,
-    ) -> list[Item]:
+    ) -> list[int]:
+        """Return the words of the records of a list beyond a position."""
         elements = walk(root, self._load_node, beyond, newest_first)
         return [
-            self.load_item(self._inserted(word_hash, scope, position[1], committed))
+            self._inserted(word_hash, scope, position[1], committed)
             for position, word_hash in islice(elements, limit)
         ]
 
@@ -358,13 +362,13 @@ class Reader:
                     return seen
         raise Damaged(f"a list names record {insertion}, which is not in the index")
 
-    def load_item(self, entry: int) -> Item:
+    def load_item(self, entry: int, with_value: bool = True) -> Item:
         """Return the record at word ``entry`` as an item."""
         shape = load_shape(self._words, entry)
         sort = load_sort(self._data, entry, shape)
         return [
             key_object(shape.key_class, load_key(self._data, entry, shape)),
-            load_value(self._words, self._data, entry),
+            load_value(self._words, self._data, entry) if with_value else None,
             None if sort is None else created_of(sort),
             self._words[entry + SHAPE_FIELD] & INSERTION_MASK,
         ]

@@ -192,9 +192,9 @@ def key_parts(key: object) -> tuple[int, bytes]:
             encoded = key.encode()
         except UnicodeEncodeError as error:
             raise InvalidKey(
-                f"key {key!r} holds surrogate characters, which UTF-8 cannot carry; "
+                f"key {key!r:.80} holds surrogate characters, which UTF-8 cannot carry; "
                 "use a bytes key for arbitrary bytes",
-                key=repr(key),
+                key=f"{key!r:.80}",
             ) from error
         key_class = CLASS_STR
     elif type(key) is bytes:
