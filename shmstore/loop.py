@@ -39,6 +39,8 @@ TURN_REQUESTS_MAX = 128
 """Requests of one client applied in one turn."""
 ACCEPT_AGAIN_SECONDS = 1.0
 """Pause after the descriptors ran out."""
+SETTLE_SECONDS = 1.0
+"""How long after the last mutation the memory that is held back for readers is given up."""
 
 
 class Loop:
@@ -64,6 +66,8 @@ class Loop:
         self._requests: Counter[str] = Counter()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._accept_at: float | None = None
+        self._settle_at: float | None = None
+        self._settled = 0
         self._uid = os.geteuid()
         self._poll = select.epoll()
         listener.setblocking(False)
@@ -229,13 +233,18 @@ class Loop:
     # What is to be done later
 
     def _due_seconds(self) -> float | None:
-        due = self._sessions.due_seconds()
-        if self._accept_at is not None:
-            wait = max(0.0, self._accept_at - self._now())
-            due = wait if due is None else min(due, wait)
-        return due
+        if self._batch.committed != self._settled:
+            self._settled = self._batch.committed
+            self._settle_at = self._now() + SETTLE_SECONDS
+        times = [at for at in (self._accept_at, self._settle_at) if at is not None]
+        waits = [max(0.0, at - self._now()) for at in times]
+        sessions = self._sessions.due_seconds()
+        return min(waits if sessions is None else [*waits, sessions], default=None)
 
     def _tidy(self) -> None:
+        if self._settle_at is not None and self._settle_at <= self._now():
+            more = self._owner.settle()
+            self._settle_at = self._now() if more else None
         if self._accept_at is not None and self._accept_at <= self._now():
             self._accept_at = None
             self._poll.modify(self._listener, select.EPOLLIN)

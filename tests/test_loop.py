@@ -655,6 +655,21 @@ def test_a_client_that_does_not_come_back_is_forgotten_in_time(bench: Bench) -> 
     assert bench.loop._due_seconds() is None
 
 
+def test_an_idle_writer_gives_up_what_it_holds_back(bench: Bench) -> None:
+    talker = bench.talker(1)
+    for key in (b"a", b"b", b"a"):
+        talker.ask("put", "t", "", key, b"\xc6\x00\x04\x00\x00" + bytes(1 << 18))
+    talker.ask("delete", "t", "", b"b")
+    assert bench.owner.statistics()["quarantine"] > 2 << 18
+    assert bench.loop._due_seconds() == loops.SETTLE_SECONDS
+    bench.clock.now += loops.SETTLE_SECONDS
+    bench.turns(1)
+    assert bench.owner.statistics()["quarantine"] == 0
+    assert bench.loop._due_seconds() is None
+    assert bench.owner.check() == []
+    assert bench.get(b"a") is not None
+
+
 # Whatever arrives
 
 
