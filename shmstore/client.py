@@ -42,9 +42,10 @@ class Client:
     """A server as this process sees it: reads go to its memory, mutations to its writer.
 
     Made by connect(), or with a name or an address; then it connects at its first use. Threads
-    may share it. After a fork parent and child may both go on with it: the child opens a connection
-    of its own when it needs one. It can be pickled, also into a process that is started later: it
-    attaches at its first use there, and finds StoreNotFound if another server has taken the place.
+    may share it, signal handlers may not use it. After a fork parent and child may both go on with
+    it: the child opens a connection of its own when it needs one. It can be pickled, also into a
+    process that is started later: it attaches at its first use there, and finds StoreNotFound if
+    another server has taken the place.
 
     Once attached, reads need no writer. What goes through the writer raises RequestTimeout after
     ``timeout`` seconds (it is then applied once or not at all) and WriterUnavailable when the

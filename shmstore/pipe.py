@@ -128,10 +128,7 @@ class Pipe:
                     raise _closed_error()
                 oldest = self._outstanding.oldest_if_full()
                 if oldest is None:
-                    answer = self._outstanding.add(self, operation, arguments)
-                    if self._connection is not None:
-                        self._send(self._connection, answer)
-                    return answer
+                    return self._begin(operation, arguments)
             if not self._wait(oldest, deadline):
                 raise RequestTimeout(
                     f"{operation} was not sent: within {limit:g} s the writer has not answered "
@@ -141,15 +138,23 @@ class Pipe:
                     sent=False,
                 )
 
-    def _send(self, connection: Connection, answer: Answer) -> None:
-        if answer.sent is None:
-            answer.sent = time.monotonic()
+    def _begin(self, operation: str, arguments: list[Any]) -> Answer:
         try:
-            connection.send(answer.id, answer.frame)
+            answer = self._outstanding.add(self, operation, arguments)
+            if self._connection is not None:
+                self._send(self._connection, answer)
+        except ShmstoreError:  # a request that cannot be made; nothing has happened
+            raise
         except BaseException:
             # How much went out is unknown: nothing more can follow on this connection.
             self._hang_up(_interrupted())
             raise
+        return answer
+
+    def _send(self, connection: Connection, answer: Answer) -> None:
+        if answer.sent is None:
+            answer.sent = time.monotonic()
+        connection.send(answer.id, answer.frame)
 
     def _hang_up(self, error: ShmstoreError) -> None:
         """End the connection, and all requests with ``error``."""

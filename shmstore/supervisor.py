@@ -1,10 +1,7 @@
 """The supervisor of a writer: a thread that starts it, notices its death and starts it again.
 
 It holds what must outlive a writer: the listening socket, so that clients always find a server,
-and the memory. The writer holds the reading end of a pipe, its lifeline, whose other end is here:
-when this process is gone, the writer sees the end of the pipe and ends. The other way round, the
-supervisor sees that nobody holds the reading end any more: a death is noticed at once, and also
-when the program around collects the exit statuses of all its children itself.
+and the memory. A forked child of this process gets none of it.
 """
 
 from __future__ import annotations
@@ -12,21 +9,16 @@ from __future__ import annotations
 import atexit
 import os
 import select
-import signal
-import subprocess
-import sys
 import threading
 import time
-from contextlib import suppress
 
 from . import runtime
-from .codec import message_unpack
+from .child import Child
 from .errors import (
     CorruptSegment,
     FormatMismatch,
     ShmstoreError,
     WriterUnavailable,
-    rebuild,
 )
 
 QUICK_DEATH_SECONDS = 0.5
@@ -34,115 +26,10 @@ QUICK_DEATH_SECONDS = 0.5
 QUICK_DEATHS_FREE = 3
 PAUSE_SECONDS = 0.05
 PAUSE_SECONDS_MAX = 1.0
-TERM_SECONDS = 2.0
-"""How long a writer may take to end by itself."""
-READY = b"ready\n"
-STATUS_BYTES_MAX = 1 << 16
 WAIT_SECONDS_MAX = threading.TIMEOUT_MAX
-_COMMAND = """\
-import sys
-sys.path[:] = {path!r}
-from shmstore.writer import main
-sys.exit(main({listener}, {memory}, {lifeline}, {status}, {address!r}))
-"""
 
 fork_lock = threading.RLock()
 """Held while descriptors are made and noted: no child may be forked in between, see below."""
-
-
-class Writer:
-    """One writer process, with our ends of its lifeline and of its status pipe."""
-
-    def __init__(self, listener_fd: int, memory_fd: int, address: str) -> None:
-        self.started = time.monotonic()
-        self.ready = False
-        self._report = b""
-        lifeline_fd, self.lifeline = os.pipe()
-        self.status, status_fd = os.pipe()
-        command = _COMMAND.format(
-            path=_absolute_path(),
-            listener=listener_fd,
-            memory=memory_fd,
-            lifeline=lifeline_fd,
-            status=status_fd,
-            address=address,
-        )
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=(listener_fd, memory_fd, lifeline_fd, status_fd),
-                start_new_session=True,  # Ctrl-C at the terminal is not meant for it
-            )
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            os.close(lifeline_fd)
-            os.close(status_fd)
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    def wait_gone(self, seconds: float) -> bool:
-        """Wait until the process has let go of its lifeline."""
-        poll = select.poll()
-        poll.register(self.lifeline, 0)
-        return bool(poll.poll(seconds * 1000))
-
-    def read_status(self) -> bool:
-        """Take in what it reports; False at the end of the report."""
-        data = os.read(self.status, STATUS_BYTES_MAX)
-        self._report += data
-        self.ready = self._report.startswith(READY)
-        return bool(data)
-
-    def refusal(self) -> ShmstoreError | None:
-        """Return why it does not serve this segment, if that is what it said."""
-        if self.ready or not self._report:
-            return None
-        try:
-            code, message, details = message_unpack(self._report[:-1])  # a line feed ends it
-        except (ShmstoreError, ValueError, TypeError):
-            return None
-        return rebuild(code, message, details)
-
-    def end(self) -> None:
-        """End the process, by force if it does not end itself; it may be stopped."""
-        for number, seconds in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, 0.0)):
-            if self.wait_gone(0.0):
-                break
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
-                os.kill(self.pid, signal.SIGCONT)
-            self.wait_gone(seconds)
-        self.collect()
-
-    def collect(self) -> int:
-        """Wait for the process, which is gone or going; return its exit status as far as known."""
-        return self._process.wait()
-
-    def close(self) -> None:
-        """Close our ends of the pipes, which tells the process to end if it still runs."""
-        os.close(self.lifeline)
-        os.close(self.status)
-
-    def disown(self) -> None:
-        """In a forked child: close what was inherited; the process is another's child."""
-        self.close()
-        self._process.returncode = 0  # else Popen complains that it was not waited for
-
-
-def _absolute_path() -> list[str]:
-    """Return sys.path as the writer needs it, whatever its working directory."""
-    path = []
-    for entry in sys.path:
-        with suppress(OSError):  # a relative entry, and the working directory is gone
-            path.append(os.path.abspath(entry))
-    return path
 
 
 class Supervisor:
@@ -161,7 +48,7 @@ class Supervisor:
         self._memory_fd = memory_fd
         self._lazy = lazy
         self._owner = os.getpid()
-        self._writer: Writer | None = None
+        self._writer: Child | None = None
         self._close_lock = threading.Lock()
         self._closed = False
         self._alarm, self._alarm_end = os.pipe()
@@ -243,7 +130,7 @@ class Supervisor:
         started = time.monotonic()
         try:
             with fork_lock:
-                writer = self._writer = Writer(
+                writer = self._writer = Child(
                     self._bound.listener.fileno(), self._memory_fd, self._bound.address
                 )
         except OSError as error:
@@ -272,7 +159,7 @@ class Supervisor:
         if not served_before or isinstance(error, (CorruptSegment, FormatMismatch)):
             self.failure = error
 
-    def _watch(self, writer: Writer) -> bool:
+    def _watch(self, writer: Child) -> bool:
         """Wait until the writer is gone; False when told to close before that."""
         poll = select.poll()
         poll.register(self._alarm, select.POLLIN)

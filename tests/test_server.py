@@ -9,6 +9,7 @@ import socket
 import struct
 import sys
 import threading
+from functools import partial
 
 import pytest
 
@@ -20,6 +21,7 @@ from shmstore import (
     RequestTimeout,
     ShmstoreError,
     WriterUnavailable,
+    child,
     layout,
     runtime,
     supervisor,
@@ -267,9 +269,11 @@ def test_a_server_ends_whatever_its_writer_does(number):
 
 
 def test_a_writer_that_does_not_end_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr(supervisor, "TERM_SECONDS", 0.05)
+    monkeypatch.setattr(child, "TERM_SECONDS", 0.05)
     text = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); import os, sys\n"
-    text += "os.write(int(sys.argv[2].split('main(')[1].split(', ')[3]), b'ready\\n')\n"
+    text += (
+        "os.write(int(sys.argv[2].split('main(*[')[1].split(']')[0].split(', ')[3]), b'ready\\n')\n"
+    )
     python_that(tmp_path, monkeypatch, text + "time.sleep(100)")
     with shmstore.start(capacity=CAPACITY) as server:
         pid = writer_of(server)

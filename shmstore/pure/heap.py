@@ -33,6 +33,7 @@ _CLASSES = _EXACT_SIZES + (40 << _CLASS_BITS)
 _EXTENT = EXTENT_BYTES // GRANULE_BYTES
 _BURIALS = 256
 _SETTLEMENTS = 1024
+_IDLE_EXTENTS = 8
 
 Extend = Callable[[int, int], None]
 Purge = Callable[[int, int], bool]
@@ -76,6 +77,7 @@ class Heap:
         self._size_at: dict[int, int] = {}
         self._start_at_end: dict[int, int] = {}
         self._returned: set[int] = set()
+        self._idle_seen = 0
         self._denied = ""
         self._quarantine: deque[Retired] = deque()
         self._dead: deque[Retired] = deque()
@@ -225,7 +227,9 @@ class Heap:
         still reads there meets zeros, and is turned away.
         """
         idle = self.free_granules - len(self._returned) * _EXTENT
-        if idle * GRANULE_BYTES < 8 * EXTENT_BYTES or idle < self.used_granules:
+        self._idle_seen = min(self._idle_seen, idle)
+        # A look at all free blocks is worth it only when much has become free since the last.
+        if idle - self._idle_seen < _IDLE_EXTENTS * _EXTENT or idle < self.used_granules:
             return
         for start, size in list(self._size_at.items()):
             first, last = -(-start // _EXTENT), (start + size) // _EXTENT
@@ -233,6 +237,7 @@ class Heap:
                 if extent not in self._returned:
                     self._release(extent * EXTENT_BYTES, EXTENT_BYTES)
                     self._returned.add(extent)
+        self._idle_seen = self.free_granules - len(self._returned) * _EXTENT
 
     # Quarantine
 
