@@ -95,8 +95,11 @@ class Entry(NamedTuple):
 
 
 def load_entry(words: memoryview, granule: int) -> Entry:
-    """Return the entry in the block ``granule``."""
-    sizes, seq, prev, shape, scope = words[granule * 2 : granule * 2 + 5].tolist()
+    """Return the entry in the block ``granule``. Errors: ``Damaged``."""
+    fields = words[granule * 2 : granule * 2 + 5].tolist()
+    if len(fields) < 5:
+        raise Damaged(f"the entry at granule {granule} is outside the segment")
+    sizes, seq, prev, shape, scope = fields
     return Entry(
         granule,
         seq,
