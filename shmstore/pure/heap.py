@@ -1,10 +1,7 @@
-"""Blocks of the segment: free ones by size, and the quarantine of those just given up.
+"""The memory of the segment: free blocks, growth, and the quarantine of blocks just given up.
 
 Private to the writer and rebuilt at takeover from what the index reaches, so that a killed
-writer leaves nothing to repair. Free blocks are kept in two-level segregated lists (TLSF, Masmano
-et al. 2004): exact sizes below 1 KiB, sixteen classes to each doubling above; neighbours
-coalesce; the block last freed is taken first. All of it is deterministic, because two engines
-must place the same operations in the same blocks. Sizes and places are in granules.
+writer leaves nothing to repair. Sizes and places are in granules.
 """
 
 from __future__ import annotations
@@ -26,10 +23,8 @@ from ..layout import (
     RESERVE_DIVISOR,
 )
 from .clock import Clock
+from .free import FreeBlocks
 
-_EXACT_SIZES = 64
-_CLASS_BITS = 4
-_CLASSES = _EXACT_SIZES + (40 << _CLASS_BITS)
 _EXTENT = EXTENT_BYTES // GRANULE_BYTES
 _BURIALS = 256
 _SETTLEMENTS = 1024
@@ -72,10 +67,7 @@ class Heap:
         self._release = release
         self._purge = purge
         self._end = words[EXTENT_END_WORD] // GRANULE_BYTES
-        self._bins: list[dict[int, int]] = [{} for _ in range(_CLASSES)]
-        self._occupied = 0
-        self._size_at: dict[int, int] = {}
-        self._start_at_end: dict[int, int] = {}
+        self._free = FreeBlocks()
         self._returned: set[int] = set()
         self._idle_seen = 0
         self._denied = ""
@@ -85,7 +77,6 @@ class Heap:
         self._pending: list[tuple[int, int]] = []
         self._reserve = min(RESERVE_BYTES_MAX, capacity // RESERVE_DIVISOR) // GRANULE_BYTES
         self.hold_bytes = QUARANTINE_BYTES_MIN
-        self.free_granules = 0
         self.quarantine_granules = 0
 
     # Allocation
@@ -112,56 +103,23 @@ class Heap:
 
     def free(self, start: int, size: int) -> None:
         """Give back a block that no reader can reach; it merges with its free neighbours."""
-        self.free_granules += size
-        before = self._start_at_end.get(start)
-        if before is not None:
-            size += self._remove(before)
-            start = before
-        if start + size in self._size_at:
-            size += self._remove(start + size)
-        self._insert(start, size)
+        self._free.add(start, size)
 
     def _take(self, size: int) -> int | None:
-        found = self._find(size)
-        if found is None:
+        start = self._free.find(size)
+        if start is None or not self._make_real(start, size):
             return None
-        block = self._remove(found)
-        if not self._make_real(found, size):
-            self._insert(found, block)
-            return None
+        block = self._free.remove(start)
         if block > size:
-            self._insert(found + size, block - size)
-        self.free_granules -= size
-        return found
-
-    def _find(self, size: int) -> int | None:
-        """Return a free block that fits, the last one freed of the smallest class that surely
-        does; when there is none, any that fits of the class the size itself falls in."""
-        own = _class_of(size)
-        surely = own if size < _EXACT_SIZES else _class_of(size + _class_width(size) - 1)
-        larger = self._occupied >> surely
-        if larger:
-            chosen = surely + (larger & -larger).bit_length() - 1
-            return next(reversed(self._bins[chosen]))
-        return next((at for at, block in self._bins[own].items() if block >= size), None)
-
-    def _insert(self, start: int, size: int) -> None:
-        chosen = _class_of(size)
-        self._bins[chosen][start] = size
-        self._occupied |= 1 << chosen
-        self._size_at[start] = size
-        self._start_at_end[start + size] = start
-
-    def _remove(self, start: int) -> int:
-        size = self._size_at.pop(start)
-        del self._start_at_end[start + size]
-        chosen = _class_of(size)
-        del self._bins[chosen][start]
-        if not self._bins[chosen]:
-            self._occupied ^= 1 << chosen
-        return size
+            self._free.add(start + size, block - size)
+        return start
 
     # Growth, and giving memory back to the system
+
+    @property
+    def free_granules(self) -> int:
+        """Granules that may be overwritten."""
+        return self._free.granules
 
     @property
     def used_granules(self) -> int:
@@ -231,7 +189,7 @@ class Heap:
         # A look at all free blocks is worth it only when much has become free since the last.
         if idle - self._idle_seen < _IDLE_EXTENTS * _EXTENT or idle < self.used_granules:
             return
-        for start, size in list(self._size_at.items()):
+        for start, size in self._free.items():
             first, last = -(-start // _EXTENT), (start + size) // _EXTENT
             for extent in range(first, last):
                 if extent not in self._returned:
@@ -331,7 +289,7 @@ class Heap:
 
     def free_blocks(self) -> list[tuple[int, int]]:
         """All free blocks as (start, size), by place."""
-        return sorted(self._size_at.items())
+        return self._free.items()
 
     def quarantined(self) -> list[tuple[int, int]]:
         """All blocks, as (start, size), that wait for the horizon and that nothing leads to."""
@@ -351,14 +309,3 @@ class Heap:
             used=used,
             capacity=capacity,
         )
-
-
-def _class_of(size: int) -> int:
-    if size < _EXACT_SIZES:
-        return size
-    top = size.bit_length() - 1
-    return _EXACT_SIZES + ((top - 6) << _CLASS_BITS) + (size >> (top - _CLASS_BITS) & 15)
-
-
-def _class_width(size: int) -> int:
-    return 1 << (size.bit_length() - 1 - _CLASS_BITS)
