@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -40,15 +41,14 @@ def start(
     deadline = time.monotonic() + check_timeout(timeout)
     chosen = f"{os.getpid()}-{os.urandom(4).hex()}" if name is None else runtime.check_name(name)
     size = segment.parse_capacity(capacity)
-    with supervisor.fork_lock:
+    with supervisor.fork_lock, ExitStack() as on_failure:
         bound = runtime.bind(chosen, deadline)
-        try:
-            memory_fd = segment.create(size)
-        except BaseException:
-            runtime.unlink(bound)
-            bound.listener.close()
-            raise
+        on_failure.callback(bound.listener.close)
+        on_failure.callback(runtime.unlink, bound)
+        memory_fd = segment.create(size)
+        on_failure.callback(os.close, memory_fd)
         watching = Supervisor(bound, memory_fd, lazy)
+        on_failure.pop_all()
     server = Server(chosen, bound.address, watching, timeout)
     try:
         if not lazy:

@@ -14,12 +14,7 @@ import time
 
 from . import runtime
 from .child import Child
-from .errors import (
-    CorruptSegment,
-    FormatMismatch,
-    ShmstoreError,
-    WriterUnavailable,
-)
+from .errors import CorruptSegment, FormatMismatch, ShmstoreError, WriterUnavailable
 
 QUICK_DEATH_SECONDS = 0.5
 """A writer that lived shorter counts towards the pause before the next one."""
@@ -35,7 +30,7 @@ fork_lock = threading.RLock()
 class Supervisor:
     """Keeps one server alive until close(): the thread, the socket, the memory, the writer.
 
-    Owns ``bound`` and ``memory_fd`` from the start. Made with fork_lock held. In a forked child
+    Owns ``bound`` and ``memory_fd`` once it is made. Made with fork_lock held. In a forked child
     nothing is left of it but the object.
     """
 
@@ -55,8 +50,13 @@ class Supervisor:
         self._thread = threading.Thread(
             target=self._run, name=f"shmstore supervisor of {bound.address}", daemon=True
         )
+        try:
+            self._thread.start()
+        except BaseException:
+            os.close(self._alarm)
+            os.close(self._alarm_end)
+            raise
         _supervisors.add(self)
-        self._thread.start()
 
     @property
     def is_ours(self) -> bool:

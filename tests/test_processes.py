@@ -330,6 +330,10 @@ def test_it_works_in_a_command(python_path):
     assert output_of("-c", USE) == "{'a': 1}\n"
 
 
+def test_it_works_where_the_standard_streams_are_closed(python_path):
+    assert output_of("-c", f"import os; os.close(0); os.close(2){USE}") == "{'a': 1}\n"
+
+
 def test_it_works_at_a_prompt(python_path):
     lines = [
         "import shmstore",

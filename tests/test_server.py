@@ -268,13 +268,18 @@ def test_a_server_ends_whatever_its_writer_does(number):
     assert not is_alive(pid)
 
 
+DEAF = r"""
+import os, re, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+status = int(re.findall(r"[0-9]+", sys.argv[2].split("main(")[1])[3])
+os.write(status, b"ready\n")
+time.sleep(100)
+"""
+
+
 def test_a_writer_that_does_not_end_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(child, "TERM_SECONDS", 0.05)
-    text = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); import os, sys\n"
-    text += (
-        "os.write(int(sys.argv[2].split('main(*[')[1].split(']')[0].split(', ')[3]), b'ready\\n')\n"
-    )
-    python_that(tmp_path, monkeypatch, text + "time.sleep(100)")
+    python_that(tmp_path, monkeypatch, DEAF)
     with shmstore.start(capacity=CAPACITY) as server:
         pid = writer_of(server)
     assert not is_alive(pid)
@@ -325,6 +330,18 @@ def test_a_lazy_server_whose_writer_cannot_run_turns_clients_away(monkeypatch):
         pytest.raises(ShmstoreError, match="no server 'mine'"),
     ):
         shmstore.connect("mine")
+
+
+@pytest.mark.parametrize("broken", ["os.pipe", "threading.Thread.start"])
+def test_a_start_that_fails_leaves_nothing(broken, monkeypatch, runtime_dir):
+    def fail(*arguments):
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broken, fail)
+        with pytest.raises(RuntimeError, match="broken"):
+            shmstore.start(capacity=CAPACITY)
+    assert list(runtime_dir.iterdir()) == []
 
 
 def test_a_writer_that_never_becomes_ready_is_given_up(tmp_path, monkeypatch):
