@@ -30,8 +30,8 @@ from ..layout import (
     WORD_BYTES,
 )
 from .index import directory_words, index_blocks, tag_of
+from .lookup import Lookup
 from .order import Node, Position
-from .reader import Reader
 from .records import (
     Damaged,
     Entry,
@@ -58,12 +58,12 @@ _PROBLEMS_MAX = 100
 def check_segment(
     data: memoryview,
     words: memoryview,
-    reader: Reader,
+    lookup: Lookup,
     unused: Iterable[tuple[int, int]] | None = None,
 ) -> list[str]:
     """Return what is wrong, in words; nothing if all is well. ``unused`` are the blocks that the
     writer says are free or in quarantine."""
-    check = _Check(data, words, reader)
+    check = _Check(data, words, lookup)
     try:
         check.run()
         check.blocks_are_disjoint(unused)
@@ -73,10 +73,10 @@ def check_segment(
 
 
 class _Check:
-    def __init__(self, data: memoryview, words: memoryview, reader: Reader) -> None:
+    def __init__(self, data: memoryview, words: memoryview, lookup: Lookup) -> None:
         self._data = data
         self._words = words
-        self._reader = reader
+        self._lookup = lookup
         self._committed = words[COMMITTED_WORD]
         self.problems: list[str] = []
         self._blocks: list[tuple[int, int, str]] = []
@@ -141,7 +141,7 @@ class _Check:
 
     def _place(self, entry: Entry, word: int, base: int, slot: int, first: int, depth: int) -> None:
         where = f"the entry at {entry.granule * GRANULE_BYTES:#x}"
-        word_hash = self._reader.entry_hash(entry.granule * 2)
+        word_hash = self._lookup.entry_hash(entry.granule * 2)
         if word >> GRANULE_BITS != tag_of(word_hash):
             self._say(f"{where} stands under another tag")
         global_depth = self._words[ROOT_WORD] >> DEPTH_SHIFT
@@ -158,9 +158,9 @@ class _Check:
         """Check a list; return (scope, insertion) of its records if it is a whole table's."""
         name = load_key(self._data, head.granule * 2, head.shape)
         table, namespace, index = split_list_name(name)
-        count, root = self._reader.load_head(head.granule * 2)
+        count, root = self._lookup.load_head(head.granule * 2)
         what = f"the list of {table!r} in {namespace!r}" + (f" at {index!r}" if index else "")
-        scope = self._reader.scope(table, namespace)
+        scope = self._lookup.scope(table, namespace)
         positions = list(self._elements(root, what))
         if count != len(positions) or not count:
             self._say(f"{what} says {count} and has {len(positions)} elements")

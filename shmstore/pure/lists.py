@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from ..layout import CLASS_HEAD, GRANULE_BYTES, WORD_BYTES
+from .lookup import Lookup
 from .order import OrderList, Position, walk
-from .reader import Reader
 from .records import Entry, list_name, sort_word
 from .staging import Staging
 
@@ -18,9 +18,9 @@ _WORDS = GRANULE_BYTES // WORD_BYTES
 class Lists:
     """Order lists by name, opened when first changed, written by ``seal``."""
 
-    def __init__(self, words: memoryview, reader: Reader, staging: Staging) -> None:
+    def __init__(self, words: memoryview, lookup: Lookup, staging: Staging) -> None:
         self._words = words
-        self._reader = reader
+        self._lookup = lookup
         self._staging = staging
         self._changed: dict[bytes, OrderList] = {}
 
@@ -111,5 +111,5 @@ class Lists:
         head = self._staging.find(self._staging.head_lead(name))
         if head is None:
             return None
-        count, root = self._reader.load_head(head.granule * _WORDS)
+        count, root = self._lookup.load_head(head.granule * _WORDS)
         return OrderList(self._words, root, count)

@@ -39,8 +39,9 @@ from .clock import Clock
 from .heap import Extend, Heap
 from .index import Index, segment_starts
 from .lists import Lists
+from .lookup import Item, Key
 from .order import Position
-from .reader import Item, Key, Reader
+from .reader import Reader
 from .records import (
     Entry,
     created_of,

@@ -28,8 +28,8 @@ from ..layout import (
 )
 from .clock import Clock
 from .index import index_blocks, segment_starts
+from .lookup import Lookup
 from .order import Node
-from .reader import Reader
 from .records import Damaged, Entry, load_entry
 
 _WORDS = GRANULE_BYTES // WORD_BYTES
@@ -48,18 +48,18 @@ class Survey:
     value_bytes_max: int = 0
 
 
-def recover(words: memoryview, reader: Reader) -> Survey:
+def recover(words: memoryview, lookup: Lookup) -> Survey:
     """Take back what was not committed; return what is in use. Errors: ``CorruptSegment``."""
     try:
-        return _Recovery(words, reader).run()
+        return _Recovery(words, lookup).run()
     except (Damaged, IndexError) as error:
         raise CorruptSegment(f"the segment cannot be taken over: {error}") from error
 
 
 class _Recovery:
-    def __init__(self, words: memoryview, reader: Reader) -> None:
+    def __init__(self, words: memoryview, lookup: Lookup) -> None:
         self._words = words
-        self._reader = reader
+        self._lookup = lookup
         self._committed = Clock(words).committed
         self._limit = words[EXTENT_END_WORD] // GRANULE_BYTES
         self._survey = Survey()
@@ -102,13 +102,13 @@ class _Recovery:
         self._survey.blocks.append((entry.granule, size))
         self._survey.value_bytes_max = max(self._survey.value_bytes_max, entry.shape.value_size)
         if entry.prev & DEAD:
-            word_hash = self._reader.entry_hash(entry.granule * _WORDS)
+            word_hash = self._lookup.entry_hash(entry.granule * _WORDS)
             self._survey.dead.append((entry.granule, size, word_hash))
         elif entry.shape.kind & KIND_GHOST:
-            word_hash = self._reader.entry_hash(entry.granule * _WORDS)
+            word_hash = self._lookup.entry_hash(entry.granule * _WORDS)
             self._ghosts.append((entry.seq, entry.granule, word_hash))
         elif entry.shape.key_class == CLASS_HEAD:
-            _, root = self._reader.load_head(entry.granule * _WORDS)
+            _, root = self._lookup.load_head(entry.granule * _WORDS)
             self._note_nodes(root)
 
     def _note_nodes(self, node: Node) -> None:

@@ -22,7 +22,7 @@ from ..layout import (
 from .clock import Clock
 from .heap import Extend, Heap
 from .index import Index
-from .reader import Key, Reader
+from .lookup import Key, Lookup
 from .records import Entry, Shape, load_entry, load_key, store_entry
 
 _WORDS = GRANULE_BYTES // WORD_BYTES
@@ -53,17 +53,17 @@ class Staging:
         self,
         data: memoryview,
         words: memoryview,
-        reader: Reader,
+        lookup: Lookup,
         clock: Clock,
         extend: Extend,
         release: Extend,
     ) -> None:
         self._data = data
         self._words = words
-        self._reader = reader
+        self._lookup = lookup
         self._clock = clock
-        self.heap = Heap(words, clock, reader.capacity, extend, release, self._purge)
-        self.index = Index(words, self.heap, reader.entry_hash)
+        self.heap = Heap(words, clock, len(data), extend, release, self._purge)
+        self.index = Index(words, self.heap, lookup.entry_hash)
         self.begin()
 
     def begin(self) -> None:
@@ -81,12 +81,12 @@ class Staging:
 
     def record_lead(self, scope: int, key: Key) -> Lead:
         """Return what leads to a record."""
-        word_hash, key_class, encoded = self._reader.hash_key(scope, key)
+        word_hash, key_class, encoded = self._lookup.hash_key(scope, key)
         return Lead(word_hash, scope, key_class, encoded)
 
     def head_lead(self, name: bytes) -> Lead:
         """Return what leads to the head of a list."""
-        scope = self._reader.list_hash(name)
+        scope = self._lookup.list_hash(name)
         return Lead(scope, scope, CLASS_HEAD, name)
 
     def lead_of(self, entry: Entry, word_hash: int) -> Lead:
@@ -212,5 +212,5 @@ class Staging:
         return bool(entry.prev & DEAD) or entry.granule in self._dead
 
     def _matcher(self, lead: Lead) -> Callable[[int], bool]:
-        matches, scope, key_class, encoded = (self._reader.matches, *lead[1:])
+        matches, scope, key_class, encoded = (self._lookup.matches, *lead[1:])
         return lambda entry: matches(entry, scope, key_class, encoded)
