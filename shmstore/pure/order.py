@@ -101,7 +101,22 @@ Load = Callable[[int, Node], Node]
 def walk(
     node: Node, load: Load, beyond: Position | None, newest_first: bool
 ) -> Iterator[tuple[Position, int]]:
-    """Yield (position, hash) strictly beyond a position, or all; costs a descent, then steps."""
+    """Yield (position, hash) strictly beyond a position, or all; costs a descent, then steps.
+
+    Errors: ``Damaged`` where it does not get further, so that no damage makes it endless.
+    """
+    last = beyond
+    for element in _descend(node, load, beyond, newest_first):
+        position = element[0]
+        if last is not None and (position >= last if newest_first else position <= last):
+            raise Damaged(f"a list is out of order: {position} after {last}")
+        last = position
+        yield element
+
+
+def _descend(
+    node: Node, load: Load, beyond: Position | None, newest_first: bool
+) -> Iterator[tuple[Position, int]]:
     positions = node.positions
     if newest_first:
         end = len(positions) if beyond is None else bisect_left(positions, beyond)
@@ -118,7 +133,7 @@ def walk(
             yield positions[place], child
         else:
             below = child if isinstance(child, Node) else load(child, node)
-            yield from walk(below, load, beyond, newest_first)
+            yield from _descend(below, load, beyond, newest_first)
 
 
 class OrderList:
