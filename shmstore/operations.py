@@ -239,17 +239,14 @@ class Operations:
     def declare(self, place: Place, indexes: list[str]) -> None:
         """Make the table a store with at least these indexes.
 
-        New ones are filled from the records there are, which thereby get a new version.
+        New ones are filled from the records there are.
         """
-        before = self._catalogue.indexes(place.table) or ()
         new = self._catalogue.declare(place.table, indexes)
         for used in self._catalogue.places(place.table) if new else ():
-            for key, value, created, _ in walk(self._owner, used):
-                fields = fields_of(value)
-                added_names = index_names(fields, new)
-                if added_names:
-                    names = index_names(fields, before)
-                    self._owner.put(*used, key, value, created, names, names + added_names)
+            for key, value, *_ in walk(self._owner, used):
+                names = index_names(fields_of(value), new)
+                if names:
+                    self._owner.reindex(*used, key, (), names)
 
     # What all of them do
 

@@ -128,7 +128,9 @@ class TestIndexes:
         desk.upsert("absent", namespace="a")
         desk.plain("put", "k", pack({"n": 1}))
         order = desk.keys("a")
+        version = desk.version("k3", "a")
         desk.do("declare", TABLE, "", ["n", "f", "o", "n"])
+        assert desk.version("k3", "a") == version
         assert desk.tables()[TABLE] == {"indexes": ["f", "g", "n", "o"], "store": True}
         for namespace in "ab":
             assert desk.find(namespace, n=0) == [f"k{i}" for i in range(0, 70, 2)]

@@ -235,6 +235,24 @@ class Owner:
             self._staging.kill(lead, old)
         return True
 
+    def reindex(
+        self,
+        table: str,
+        namespace: str,
+        key: Key,
+        old_indexes: Sequence[bytes],
+        new_indexes: Sequence[bytes],
+    ) -> None:
+        """Put a record that is there into other lists; it keeps its version."""
+        lead = self._lead(table, namespace, key)
+        entry = self._staging.find(lead)
+        assert entry is not None
+        place = self._position(entry)
+        width = 3 if entry.shape.kind & KIND_SORTED else 2
+        self._lists.move(
+            table, namespace, lead.word_hash, width, place, place, old_indexes, new_indexes
+        )
+
     def clear(self, table: str, namespace: str, indexes: Sequence[bytes]) -> int:
         """Delete all records of a (table, namespace) and drop its lists; return their number.
 
