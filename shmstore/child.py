@@ -54,6 +54,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=descriptors,
+                cwd=_working_directory(),
                 start_new_session=True,  # Ctrl-C at the terminal is not meant for it
             )
             self._ends = ours.pop_all()
@@ -123,6 +124,15 @@ def _raised(descriptor: int, stack: ExitStack) -> int:
     copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR)
     stack.callback(os.close, copy)
     return copy
+
+
+def _working_directory() -> str | None:
+    """Return another directory if that of this process is gone: not every Python starts in it."""
+    try:
+        os.getcwd()
+    except OSError:
+        return "/"
+    return None
 
 
 def _absolute_path() -> list[str]:
