@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests import leaks
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
 
 CAPACITY = "8MiB"
 ENGINES = ("pure", "native")
+DEMANDED = os.environ.get("SHMSTORE_ENGINE")
 _failed = pytest.StashKey[bool]()
+
+# Two busy cores make an example slow now and then, which says nothing about the code.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 @contextmanager
@@ -31,6 +39,7 @@ def _private_runtime_dir() -> Iterator[Path]:
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SHMSTORE_RUNTIME_DIR", str(path))
+            patch.delenv("SHMSTORE_NAMESPACE", raising=False)
             yield path
     finally:
         shutil.rmtree(path)
@@ -75,13 +84,13 @@ def leak_guard(request: pytest.FixtureRequest, runtime_dir: Path) -> Iterator[No
         pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=[DEMANDED] if DEMANDED else ENGINES)
 def engine(request: pytest.FixtureRequest) -> ModuleType:
-    """Each engine in turn, as a module with Reader and Owner; missing is an error if demanded."""
+    """Each engine in turn, as a module with Reader and Owner; only the one that is demanded."""
     try:
         return importlib.import_module(f"shmstore.{request.param}")
     except ModuleNotFoundError as error:
-        if os.environ.get("SHMSTORE_ENGINE") == request.param:
+        if DEMANDED:
             raise
         pytest.skip(f"the {request.param} engine is not built here: {error}")
 

@@ -53,10 +53,10 @@ def sdist(source) -> Path:
     return build(source, "sdist")
 
 
-def test_the_wheel_has_every_module_and_the_type_marker(wheel):
+def test_the_wheel_has_every_module_and_the_type_marker(source, wheel):
     with zipfile.ZipFile(wheel) as archive:
         shipped = {name for name in archive.namelist() if name.startswith("shmstore/")}
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "shmstore").rglob("*.py")}
+    modules = {str(path.relative_to(source)) for path in (source / "shmstore").rglob("*.py")}
     assert shipped == modules | {"shmstore/py.typed"}
 
 
