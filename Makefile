@@ -7,7 +7,8 @@ check: # style, types, import layers, spelling
 test: # all of check, and the whole suite
 	scripts/test
 
-bench: # how the cost of a call grows with the table
+bench: # what a lookup costs, and how the costs grow with the table
+	.venv/bin/python benchmarks/quick.py
 	.venv/bin/python benchmarks/scale.py
 
 docs: # that the documents describe the code
