@@ -8,8 +8,8 @@ test: # all of check, and the whole suite
 	scripts/test
 
 bench: # what a lookup costs, and how the costs grow with the table
-	.venv/bin/python benchmarks/quick.py
-	.venv/bin/python benchmarks/scale.py
+	bash -ec '. scripts/env.sh; prepare_environment; \
+		"$$python" benchmarks/quick.py; "$$python" benchmarks/scale.py'
 
 docs: # that the documents describe the code
 	scripts/test tests/test_docs.py
