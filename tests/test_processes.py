@@ -67,6 +67,10 @@ def use_table(table) -> None:
     assert table["child"] == os.getpid()
 
 
+def count_up(table):
+    return table.increment("n")
+
+
 def use_client(client) -> None:
     with client:
         use_table(client.table("t"))
@@ -130,9 +134,9 @@ def test_stores_go_to_children_of_any_kind(package, method, server, python_path)
 
 
 def test_a_pool_shares_a_table(server, python_path):
-    server.table("t")["parent"] = 1
+    table = server.table("t")
     with context("multiprocessing", "forkserver").Pool(2) as pool:
-        pool.map(use_table, [server.table("t")] * 6)
+        assert sorted(pool.map(count_up, [table] * 6)) == [1, 2, 3, 4, 5, 6]
         pool.close()
         pool.join()
 
