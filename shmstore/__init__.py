@@ -4,7 +4,7 @@ Floors, top to bottom; imports point down only:
 
     cli, commands, demo            the command line
     stores, store, page            resources: ids, namespaces, finds and pages over a table
-    server, supervisor             starting a server and keeping its writer alive
+    server, supervisor, child      starting a server and keeping its writer alive
     client                         a server as any process sees it
     table, deferred                a mapping; pipelines and transactions over mappings
     pipe, connection, outstanding  a process's end of the pipe to the writer
