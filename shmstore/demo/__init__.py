@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from multiprocess import get_context
+from multiprocess.connection import Connection, wait
 from typing import Any
 
 import shmstore

@@ -7,7 +7,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from multiprocess.connection import Connection
 
 import shmstore
 from shmstore.demo.sample import Record, certified, is_whole
