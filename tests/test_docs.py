@@ -1,0 +1,398 @@
+"""The documents say what is so: their examples run, their links lead somewhere, their names exist.
+
+In a page, a ```python block with ``>>>`` is a session; one with ``__main__`` is a script, run in a
+process of its own, whose output is the ```text block behind it; any other one is a part of the
+sessions around it. All sessions of a page share their names. The commands of a ```console block
+run in one shell, and print what follows them; a ... stands for anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import importlib
+import io
+import os
+import pkgutil
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import shmstore
+from shmstore import cli, layout, protocol, runtime, segment
+from shmstore.errors import ShmstoreError
+from shmstore.server import Server
+from tests.waiting import eventually
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+SECONDS_MAX = 60
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+CODE = re.compile(r"`([^`\n]+)`")
+PATTERN = (
+    "child_spec", "start_link", "clear", "clear_namespace", "count", "delete", "find_active", "get",
+    "insert", "list", "list_namespace", "prefix", "table_name", "update",
+)  # fmt: skip
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    kind: str
+    text: str
+    line: int
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text()
+    return [
+        Block(found[1], found[2], text.count("\n", 0, found.start(2)))
+        for found in FENCE.finditer(text)
+    ]
+
+
+def prose_of(page: Path) -> str:
+    return FENCE.sub("", page.read_text())
+
+
+def pages_with(kind: str) -> list[Path]:
+    return [page for page in PAGES if any(block.kind == kind for block in blocks_of(page))]
+
+
+def each_page(pages: list[Path]) -> Any:
+    return pytest.mark.parametrize("page", pages, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def environment() -> dict[str, str]:
+    """The environment of a process that finds this package, wherever it runs."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+def agree(wanted: str, got: str, where: str) -> None:
+    assert doctest.OutputChecker().check_output(wanted, got, OPTIONS), (
+        f"{where}: the page says\n{wanted}\nbut what comes is\n{got}"
+    )
+
+
+# Python
+
+
+class Sessions:
+    """The sessions of one page: they share their names."""
+
+    def __init__(self, name: str, **names: Any) -> None:
+        self._name = name
+        self._names = {"__name__": "__page__", **names}
+
+    def run(self, block: Block) -> None:
+        if ">>>" not in block.text:
+            source = "\n" * block.line + block.text
+            exec(compile(source, self._name, "exec"), self._names)
+            return
+        parser = doctest.DocTestParser()
+        test = parser.get_doctest(block.text, {}, self._name, self._name, block.line)
+        test.globs = self._names
+        said: list[str] = []
+        doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=said.append, clear_globs=False)
+        assert not said, "".join(said)
+
+    def end(self) -> None:
+        for server in [each for each in self._names.values() if isinstance(each, Server)]:
+            server.close()
+        self._names.clear()
+
+
+@contextlib.contextmanager
+def sessions(name: str, **names: Any) -> Iterator[Sessions]:
+    running = Sessions(name, **names)
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+def run_script(block: Block, folder: Path, where: str) -> str:
+    path = folder / f"example_{block.line}.py"
+    path.write_text(block.text)
+    ran = subprocess.run(
+        [sys.executable, path.name],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+    )
+    assert ran.returncode == 0, f"{where} failed:\n{ran.stderr}"
+    return ran.stdout
+
+
+@each_page(pages_with("python"))
+def test_python_examples_run(page, tmp_path):
+    blocks = blocks_of(page)
+    with sessions(page.name) as running:
+        for block, behind in zip(blocks, [*blocks[1:], None], strict=True):
+            if block.kind != "python":
+                continue
+            if "__main__" in block.text:
+                where = f"{page.name}, line {block.line}"
+                output = run_script(block, tmp_path, where)
+                agree(behind.text if behind and behind.kind == "text" else "", output, where)
+            else:
+                running.run(block)
+
+
+def modules() -> list[str]:
+    return ["shmstore"] + [
+        found.name
+        for found in pkgutil.walk_packages(shmstore.__path__, "shmstore.")
+        if not found.name.endswith("__main__")
+    ]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples_in_docstrings_run(name):
+    module = importlib.import_module(name)
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module, name):
+        text = test.docstring or ""
+        with sessions(test.name, shmstore=shmstore) as running:
+            if test.examples:
+                running.run(Block("python", text, test.lineno or 0))
+            for example in re.findall(r"::\n\n((?: +\S.*\n|\n)+)", f"{text}\n"):
+                lines = example.splitlines(keepends=True)
+                margin = min(len(line) - len(line.lstrip()) for line in lines if line.strip())
+                source = "".join(line[margin:] or "\n" for line in lines)
+                running.run(Block("python", source, test.lineno or 0))
+
+
+# The command line
+
+
+@contextlib.contextmanager
+def shell(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A shell in which ``shmstore`` is the command of this package."""
+    command = folder / "bin" / "shmstore"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m shmstore "$@"\n')
+    command.chmod(0o700)
+    path = f"{command.parent}:{os.environ['PATH']}"
+    process = subprocess.Popen(
+        ["bash", "--norc"],
+        cwd=folder,
+        env={**environment(), "PATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdin is not None
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write("\nkill $(jobs -p) 2>/dev/null; wait\n")
+            process.stdin.close()
+        process.wait(SECONDS_MAX)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def told(process: subprocess.Popen[str], command: str) -> str:
+    """Run one command; return what it printed."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{command}\necho; echo '== said'\n")
+    process.stdin.flush()
+    lines = []
+    for line in process.stdout:
+        if line == "== said\n":
+            break
+        lines.append(line)
+    return "".join(lines)
+
+
+@each_page(pages_with("console"))
+def test_commands_run(page, tmp_path):
+    sample = tmp_path / "benchmarks"
+    sample.symlink_to(ROOT / "benchmarks")
+    with shell(tmp_path) as process:
+        for block in (block for block in blocks_of(page) if block.kind == "console"):
+            first, *steps = re.split(r"^\$ ", block.text, flags=re.MULTILINE)
+            assert not first, f"{page.name}, line {block.line}: a console begins with a command"
+            for step in steps:
+                command, _, wanted = step.partition("\n")
+                said = told(process, command)
+                agree(wanted, said, f"{page.name}, line {block.line}: {command}")
+                served = re.fullmatch(r"shmstore serve (\w+).*&", command)
+                if served:
+                    eventually(partial(is_running, served[1]))
+
+
+def is_running(name: str) -> bool:
+    return name in runtime.running()
+
+
+def helps() -> list[tuple[str, str]]:
+    """All command lines that the command line's own help shows, by command."""
+    found = []
+    for command in ("", "serve", "ls", "get", "put", "delete", "load", "dump", "stats", "check"):
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            assert cli.main([command, "--help"] if command else ["--help"]) == 0
+        examples = said.getvalue().partition("examples:")[2]
+        found += [(command, line.strip()) for line in examples.splitlines() if "shmstore " in line]
+    return found
+
+
+@pytest.mark.parametrize(("command", "line"), helps())
+def test_examples_of_the_help_can_be_parsed(command, line):
+    for part in re.split(r"[|&>]", line):
+        words = shlex.split(part)
+        if words and words[0] == "shmstore" and "COMMAND" not in words:
+            assert cli._parser().parse_args(words[1:])
+
+
+# Links and names
+
+
+def anchors_of(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", prose_of(page), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", heading).strip().lower() for heading in headings]
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@each_page(PAGES)
+def test_links_lead_somewhere(page):
+    for link in LINK.findall(prose_of(page)):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link} leads nowhere"
+        assert target.is_relative_to(ROOT), f"{link} leads out of the repository"
+        if anchor:
+            assert anchor in anchors_of(target), f"{link}: there is no such heading"
+
+
+def test_every_page_can_be_reached():
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or page.suffix != ".md":
+            continue
+        reached.add(page)
+        links = (link.partition("#")[0] for link in LINK.findall(prose_of(page)))
+        waiting += [(page.parent / link).resolve() for link in links if link and ":" not in link]
+    assert set(PAGES) <= reached
+
+
+def resolved(dotted: str) -> Any:
+    found: Any = shmstore
+    for part in dotted.split(".")[1:]:
+        name = f"{getattr(found, '__name__', '')}.{part}"
+        found = getattr(found, part, None) or importlib.import_module(name)
+    return found
+
+
+@each_page(PAGES)
+def test_names_exist(page):
+    for code in CODE.findall(prose_of(page)):
+        dotted = re.match(r"shmstore(?:\.\w+)+", code)
+        if dotted and not (ROOT / code).exists():
+            assert resolved(dotted[0]) is not None
+        if re.fullmatch(r"(?:shmstore|tests|docs|scripts|benchmarks)/[\w./-]+", code):
+            assert (ROOT / code).exists(), f"{code} does not exist"
+
+
+def tour() -> list[str]:
+    """The files of the tour, in its order."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\| (`[^|]+) \|", text.partition("## Tour")[2], re.MULTILINE)
+    return re.findall(r"`([\w/]+\.py)`", "\n".join(rows))
+
+
+def test_the_tour_names_every_file():
+    package = ROOT / "shmstore"
+    tree = {str(path.relative_to(package)) for path in package.glob("**/*.py")}
+    assert sorted(tour()) == sorted(tree)
+
+
+def test_the_tour_goes_down_floor_by_floor():
+    lines = (ROOT / "pyproject.toml").read_text().partition("\nlayers = [")[2].partition("\n]")[0]
+    floors = [re.findall(r"\w+", line) for line in re.findall(r'^ +"(.*)"', lines, re.MULTILINE)]
+    floor_of = {name: floor for floor, names in enumerate(floors) for name in names}
+    modules_met = [path.removesuffix(".py").partition("/")[0] for path in tour()[1:]]
+    assert [floor_of[name] for name in modules_met] == sorted(floor_of[n] for n in modules_met)
+
+
+def test_every_public_name_is_in_the_documents():
+    prose = "".join(page.read_text() for page in PAGES)
+    missing = [name for name in shmstore.__all__ if not re.search(rf"\b{name}\b", prose)]
+    for owner in (shmstore.Table, shmstore.Store, shmstore.Client, shmstore.Server):
+        missing += [
+            f"{owner.__name__}.{name}"
+            for name in vars(owner)
+            if not name.startswith("_") and not re.search(rf"\b{name}\b", prose)
+        ]
+    assert not missing
+
+
+def test_every_error_is_explained():
+    rows = re.findall(r"^\| `(\w+)`", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
+    kinds = {kind.__name__ for kind in vars(shmstore).values() if is_error(kind)}
+    assert sorted(rows) == sorted(kinds)
+
+
+def is_error(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, ShmstoreError)
+
+
+def test_each_function_of_the_pattern_is_mapped():
+    page = (ROOT / "docs/stores.md").read_text()
+    rows = "\n".join(re.findall(r"^\| `.*", page, re.MULTILINE))
+    assert [name for name in PATTERN if f"`{name}" not in rows] == []
+
+
+# Numbers
+
+
+def numbers() -> list[tuple[str, str, str]]:
+    """Rows of tables that end with the name of a constant: (page, stated value, name)."""
+    found = []
+    for page in PAGES:
+        for line in prose_of(page).splitlines():
+            cells = [cell.strip() for cell in line.strip("| ").split("|")]
+            name = re.fullmatch(r"`((?:layout|protocol|segment)\.[A-Z_]+)`", cells[-1])
+            if name and len(cells) > 2:
+                found.append((page.name, cells[-2], name[1]))
+    return found
+
+
+@pytest.mark.parametrize(("page", "stated", "name"), numbers())
+def test_numbers_are_those_of_the_code(page, stated, name):
+    module, constant = name.split(".")
+    value = getattr({"layout": layout, "protocol": protocol, "segment": segment}[module], constant)
+    number, _, unit = stated.partition(" ")
+    scale = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "s": 1}
+    assert float(number.replace(",", "")) * scale.get(unit, 1) == value
+
+
+def test_offsets_are_those_of_the_code():
+    page = (ROOT / "docs/format.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| .* \| `(\w+_(?:WORD|FIELD))` \|$", page, re.MULTILINE)
+    words = {name for name in vars(layout) if re.fullmatch(r"\w+_(WORD|FIELD)", name)}
+    assert {name for _, name in rows} == words
+    for offset, name in rows:
+        assert int(offset) == getattr(layout, name) * layout.WORD_BYTES
+
+
+def test_pages_do_not_tell_where_they_were_written():
+    for page in PAGES:
+        assert not re.search(r"/(?:home|work|root|tmp)/", page.read_text()), page
