@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from . import runtime, segment
 from .connection import Greeting
@@ -42,6 +43,13 @@ class Attachment:
             self.segment_id = segment_id
         finally:
             os.close(greeting.memory_fd)
+
+    def close(self) -> None:
+        """Let go of the memory: what reads there afterwards meets a ValueError."""
+        reader, self.reader = self.reader, None
+        if reader is not None:
+            with suppress(BufferError):  # a read is under way in another thread, and ends its own
+                reader.close()
 
     def gone(self, reason: str) -> ShmstoreError:
         """Return the error of a request when nobody listens at the address."""

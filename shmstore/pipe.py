@@ -107,7 +107,7 @@ class Pipe:
             if self._connection is not None and not self.closed:
                 self._connection.send(0, self._outstanding.last_words())
             self.closed = True
-            self._attachment.reader = None
+            self._attachment.close()
             self._hang_up(_closed_error())
 
     def start_over_in_child(self) -> None:
@@ -216,7 +216,7 @@ class Pipe:
             self._leader = None
             if self.closed:
                 self._drop_connection()
-                self._attachment.reader = None
+                self._attachment.close()
             if self._outstanding:
                 self._call_next()
 

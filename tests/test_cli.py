@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from typing import NamedTuple
 
 import pytest
 
 import shmstore
+from shmstore import cli
 from shmstore.cli import main
 from shmstore.engine import INVARIANTS
 
@@ -71,8 +73,14 @@ class TestGeneral:
         assert f"shmstore {command}" in ran.out.split("example")[1]
         assert max(map(len, ran.out.splitlines())) <= 100
 
-    def test_version(self, run):
+    def test_version(self, run, monkeypatch):
         assert run("--version").out.startswith("shmstore")
+
+        def missing(name: str) -> str:
+            raise PackageNotFoundError(name)
+
+        monkeypatch.setattr(cli, "version", missing)
+        assert run("--version") == (0, "shmstore, not installed\n", "")
 
     @pytest.mark.parametrize(
         "arguments",

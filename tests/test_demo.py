@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from multiprocessing import Pipe
 
 import pytest
 
+from shmstore import demo
 from shmstore.cli import main
 from shmstore.demo import sample, screen, workers
 from shmstore.demo.sample import SampleMissing, certified, find_sample, is_whole, load_sample
@@ -82,6 +84,33 @@ class TestRun:
         monkeypatch.setattr(workers, "read", leave)
         assert main(["demo", "--seconds", "1", "--readers", "1", "--clients", "1"]) == 1
         assert capsys.readouterr().err == "shmstore: reader 1 has ended before its time\n"
+
+
+class NoWriter:
+    """A server whose writer is gone and stays so."""
+
+    writer_pid = None
+
+
+class TestFailures:
+    @pytest.fixture
+    def scene(self):
+        return demo.Scene(screen.Screen(io.StringIO()), NoWriter(), None, [], [])
+
+    def test_a_writer_that_does_not_come_back(self, scene, monkeypatch):
+        monkeypatch.setattr(demo, "RESTART_SECONDS_MAX", -1.0)
+        with pytest.raises(demo.DemoFailed, match="no other writer has taken over"):
+            scene._watch(time.monotonic(), killed=1)
+
+    def test_a_writer_that_is_gone_before_it_is_killed(self, scene):
+        with pytest.raises(demo.DemoFailed, match="the writer had ended already"):
+            scene._kill_writer()
+
+    def test_a_process_that_is_gone_when_it_is_told_something(self):
+        ours, theirs = Pipe()
+        theirs.close()
+        with ours, pytest.raises(demo.DemoFailed, match="client 1 has ended before its time"):
+            demo.Worker("client 1", ours).tell(workers.STOP)
 
 
 def leave(*arguments: object) -> None:

@@ -272,6 +272,17 @@ class TestDump:
         out = run("dump", server.name, "customers", "--namespace", "two").out
         assert [line.get("key") for line in map(json.loads, out.splitlines())] == [None, "two"]
 
+    def test_what_has_no_form_in_json_is_named_and_the_rest_is_printed(self, run, server, client):
+        client.table("t")["a"] = 1
+        extension = b"\xd4\x05\x00"  # msgpack that we never write, and a foreign client might
+        client.call("put", ["t", "", "b", extension])
+        client.table("t")["c"] = 3
+        ran = run("dump", server.name)
+        assert ran.status == 1
+        assert [json.loads(line)["key"] for line in ran.out.splitlines()] == ["a", "c"]
+        assert ran.err.startswith("shmstore: table 't', key 'b': ")
+        assert ran.err.count("\n") == 1
+
     def test_a_table_that_is_not_there_is_status_1(self, run, server):
         assert run("dump", server.name, "t") == (1, "", "shmstore: no table 't'\n")
         assert run("dump", server.name) == (0, "", "")

@@ -42,8 +42,16 @@ def test_a_closed_client_says_so(server):
     client = server.connect()
     table = client.table("users")
     table["k"] = 1
+    assert (table["k"], table.get_bytes("k")) == (1, b"\x01")
     client.close()
-    for attempt in (lambda: table.put("k", 2), lambda: len(table), lambda: list(table)):
+    for attempt in (
+        lambda: table.put("k", 2),
+        lambda: len(table),
+        lambda: list(table),
+        lambda: table.get("k"),
+        lambda: table["k"],
+        lambda: table.get_bytes("k"),
+    ):
         with pytest.raises(WriterUnavailable, match="closed"):
             attempt()
 

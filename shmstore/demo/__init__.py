@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
+
 from multiprocess import get_context
 from multiprocess.connection import Connection, wait
-from typing import Any
 
 import shmstore
 from shmstore.demo import workers
@@ -169,7 +170,7 @@ class Scene:
             if now > until + RESTART_SECONDS_MAX:
                 raise DemoFailed("no other writer has taken over")
             for connection in wait(list(of_connection), GLANCE_SECONDS):
-                worker = of_connection[connection]  # type: ignore[index]
+                worker = of_connection[connection]
                 worker.tally = worker.hear()
             lookups = sum(worker.tally for worker in self.readers)
             mutations = sum(worker.tally for worker in self.clients)

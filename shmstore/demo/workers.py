@@ -7,6 +7,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+
 from multiprocess.connection import Connection
 
 import shmstore
