@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from multiprocessing import Pipe
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,8 @@ class NoWriter:
 class TestFailures:
     @pytest.fixture
     def scene(self):
-        return demo.Scene(screen.Screen(io.StringIO()), NoWriter(), None, [], [])
+        nobody: Any = NoWriter()
+        return demo.Scene(screen.Screen(io.StringIO()), nobody, nobody, [], [])
 
     def test_a_writer_that_does_not_come_back(self, scene, monkeypatch):
         monkeypatch.setattr(demo, "RESTART_SECONDS_MAX", -1.0)
