@@ -129,7 +129,7 @@ def test_a_copy_attaches_for_itself(client, duplicate):
     table["k"] = 2
     assert client.table("t")["k"] == 2
     other.close()
-    assert table["k"] == 2
+    assert client.table("t")["k"] == 2
 
 
 def test_an_endless_timeout_survives_pickling(client):
