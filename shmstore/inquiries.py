@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from . import soundness
 from .engine import NAME, Owner
 from .errors import InvalidArgument, ShmstoreError
 from .protocol import READ_METHODS
@@ -30,7 +31,7 @@ class Inquiries:
             facts = {"pid": os.getpid(), "engine": NAME}
             return {**self._owner.statistics(), **facts, **figures()}
         if operation == "check":
-            return self._owner.check()
+            return soundness.check(self._owner)
         return os.getpid()
 
     def _read(self, arguments: list[Any]) -> Any:
