@@ -329,6 +329,7 @@ def test_the_tour_goes_down_floor_by_floor():
     floors = [re.findall(r"\w+", line) for line in re.findall(r'^ +"(.*)"', lines, re.MULTILINE)]
     floor_of = {name: floor for floor, names in enumerate(floors) for name in names}
     modules_met = [path.removesuffix(".py").partition("/")[0] for path in tour()[1:]]
+    assert [name for name in modules_met if name not in floor_of] == [], "no floor in pyproject"
     assert [floor_of[name] for name in modules_met] == sorted(floor_of[n] for n in modules_met)
 
 
