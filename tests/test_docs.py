@@ -324,13 +324,30 @@ def test_the_tour_names_every_file():
     assert sorted(tour()) == sorted(tree)
 
 
-def test_the_tour_goes_down_floor_by_floor():
-    lines = (ROOT / "pyproject.toml").read_text().partition("\nlayers = [")[2].partition("\n]")[0]
-    floors = [re.findall(r"\w+", line) for line in re.findall(r'^ +"(.*)"', lines, re.MULTILINE)]
-    floor_of = {name: floor for floor, names in enumerate(floors) for name in names}
-    modules_met = [path.removesuffix(".py").partition("/")[0] for path in tour()[1:]]
-    assert [name for name in modules_met if name not in floor_of] == [], "no floor in pyproject"
-    assert [floor_of[name] for name in modules_met] == sorted(floor_of[n] for n in modules_met)
+def floors() -> list[tuple[str, dict[str, int]]]:
+    """(package, floor by module) of the contracts that the check of import layers keeps."""
+    text = (ROOT / "pyproject.toml").read_text()
+    pattern = r"^containers = \[(.*)\]$(?:\n.*)*?\nlayers = \[((?:\n    .*)*)\n\]$"
+    found = []
+    for containers, layers in re.findall(pattern, text, re.MULTILINE):
+        names = [re.findall(r"\w+", line) for line in layers.splitlines()]
+        floor_of = {name: floor for floor, modules in enumerate(names) for name in modules}
+        packages = re.findall(r'"shmstore\.?([\w.]*)"', containers)
+        found += [(f"{package}/".lstrip("/"), floor_of) for package in packages]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("package", "floor_of"), floors(), ids=[package or "shmstore/" for package, _ in floors()]
+)
+def test_the_tour_goes_down_floor_by_floor(package, floor_of):
+    inside = [path[len(package) :] for path in tour() if path.startswith(package)]
+    names = [path.removesuffix(".py").partition("/")[0] for path in inside]
+    names = [name for name in names if name != "__init__"]
+    assert names
+    assert [name for name in names if name not in floor_of] == [], "no floor in pyproject"
+    met = [floor_of[name] for name in names]
+    assert met == sorted(met)
 
 
 def test_every_public_name_is_in_the_documents():
