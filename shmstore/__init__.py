@@ -15,7 +15,6 @@ Floors, top to bottom; imports point down only:
 """
 
 from .client import Client, connect
-from .deferred import Pipeline, Reply, Transaction
 from .errors import (
     CorruptSegment,
     FormatMismatch,
@@ -34,10 +33,9 @@ from .errors import (
     WriterUnavailable,
 )
 from .namespaces import environment, namespace
-from .page import Page
 from .server import Server, start
-from .store import Store
-from .table import Table
+from .store import Page, Store
+from .table import Pipeline, Reply, Table, Transaction
 
 __all__ = [
     "Client",

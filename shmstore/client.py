@@ -8,10 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import runtime
-from .deferred import Pipeline, Transaction
-from .outstanding import Answer, check_timeout
-from .pipe import Pipe
-from .table import Table
+from .pipe import Answer, Pipe, check_timeout
+from .table import Pipeline, Table, Transaction
 
 if TYPE_CHECKING:
     from typing_extensions import Self

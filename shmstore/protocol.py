@@ -28,6 +28,8 @@ from .errors import ProtocolError, RecordTooLarge, ShmstoreError, rebuild
 
 PROTOCOL_VERSION = 1
 FRAME_BYTES_MAX = layout.VALUE_BYTES_MAX + (1 << 20)
+INDEXES_MAX = 64
+"""Indexes of one table, over all declarations."""
 IN_FLIGHT_MAX = 256
 """Requests of one client that may wait for an answer at the same time."""
 ID_MAX = (1 << 63) - 1

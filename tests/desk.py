@@ -9,7 +9,7 @@ from typing import Any
 
 from shmstore.codec import index_name, message_pack, message_unpack, pack, unpack
 from shmstore.errors import ShmstoreError
-from shmstore.operations import Operations
+from shmstore.writer.operations import Operations
 from tests.segments import Segment
 
 TABLE = "t"

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from shmstore.codec import message_pack, message_unpack
-from shmstore.deferred import Pipeline, Transaction
 from shmstore.engine import Owner, Reader
 from shmstore.errors import ReadStalled, ShmstoreError, rebuild
-from shmstore.operations import Operations
 from shmstore.table import Table
+from shmstore.table.deferred import Pipeline, Transaction
+from shmstore.writer.operations import Operations
 
 Result = TypeVar("Result")
 

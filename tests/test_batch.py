@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from shmstore import batch as batches
-from shmstore import trouble
-from shmstore.batch import Batch
 from shmstore.engine import Owner
 from shmstore.errors import InvalidRecord, ProtocolError, RecordNotFound, ShmstoreError, StoreFull
-from shmstore.operations import Operations
 from shmstore.protocol import CLIENT_ID_BYTES, Answer, Request, parse_answer
-from shmstore.sessions import Session, Sessions
+from shmstore.writer import batch as batches
+from shmstore.writer import trouble
+from shmstore.writer.batch import Batch
+from shmstore.writer.operations import Operations
+from shmstore.writer.sessions import Session, Sessions
 from tests.segments import nothing
 
 

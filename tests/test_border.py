@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shmstore.border import SIGNATURES
 from shmstore.codec import pack
 from shmstore.errors import InvalidKey, ProtocolError, ShmstoreError
 from shmstore.protocol import MUTATIONS
+from shmstore.writer.border import SIGNATURES
 from tests.desk import NAMESPACE, Desk, open_desk
 
 

@@ -16,7 +16,7 @@ import pytest
 import shmstore
 from shmstore import cli
 from shmstore.cli import main
-from shmstore.soundness import INVARIANTS
+from shmstore.writer.soundness import INVARIANTS
 
 COMMANDS = ["serve", "ls", "get", "put", "delete", "load", "dump", "stats", "check", "demo"]
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from shmstore.deferred import LATE_SECONDS
 from shmstore.errors import InvalidKey, InvalidRecord, RecordNotFound, RequestTimeout, ShmstoreError
 from shmstore.store import Store
+from shmstore.table.deferred import LATE_SECONDS
 from tests.contract import EachClient
 from tests.local import Local
 

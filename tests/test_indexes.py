@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from shmstore.border import INDEXES_MAX
 from shmstore.codec import pack
 from shmstore.errors import InvalidArgument, InvalidKey, InvalidRecord
+from shmstore.protocol import INDEXES_MAX
 from tests.desk import NAMESPACE, TABLE, Desk, open_desk
 
 

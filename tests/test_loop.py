@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from shmstore import loop as loops
-from shmstore import peer, protocol, segment
+from shmstore import protocol, segment
 from shmstore.engine import NAME, Owner, Reader
 from shmstore.errors import (
     FormatMismatch,
@@ -27,8 +26,10 @@ from shmstore.errors import (
     ShmstoreError,
     UnknownCursor,
 )
-from shmstore.loop import Loop
 from shmstore.protocol import CLIENT_ID_BYTES, SESSION_SECONDS, Answer, FrameDecoder
+from shmstore.writer import loop as loops
+from shmstore.writer import peer
+from shmstore.writer.loop import Loop
 
 ONE = b"\x01"
 TURNS_MAX = 500

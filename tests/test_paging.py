@@ -8,8 +8,8 @@ import pytest
 
 from shmstore.errors import InvalidArgument, UnknownCursor
 from shmstore.namespaces import namespace
-from shmstore.page import Page
 from shmstore.store import Store
+from shmstore.store.page import Page
 from tests.contract import EachClient
 
 

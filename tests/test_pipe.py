@@ -22,14 +22,13 @@ from shmstore import (
     RequestTimeout,
     StoreNotFound,
     WriterUnavailable,
-    outstanding,
     protocol,
     runtime,
     segment,
 )
 from shmstore.engine import Owner
 from shmstore.errors import ReadStalled, ShmstoreError
-from shmstore.pipe import Pipe
+from shmstore.pipe import Pipe, outstanding
 
 SHORT = 0.02
 LONG = 30.0
@@ -473,7 +472,7 @@ def test_an_interrupted_send_gives_up_the_connection(writer, pipe, attached, mon
 
     other = pipe.submit("put", [])
     with monkeypatch.context() as patch:
-        patch.setattr("shmstore.connection.Connection.send", interrupt)
+        patch.setattr("shmstore.pipe.connection.Connection.send", interrupt)
         with pytest.raises(Interruption):
             pipe.submit("put", [])
     with pytest.raises(WriterUnavailable, match="interrupted"):

@@ -21,11 +21,10 @@ from shmstore import (
     RequestTimeout,
     ShmstoreError,
     WriterUnavailable,
-    child,
     layout,
     runtime,
-    supervisor,
 )
+from shmstore.server import child, supervisor
 from tests.waiting import eventually, writer_of
 
 CAPACITY = "1MiB"

@@ -13,7 +13,7 @@ from shmstore import segment
 from shmstore.engine import Owner
 from shmstore.errors import CorruptSegment, StoreFull
 from shmstore.protocol import CLIENT_ID_BYTES, SESSION_SECONDS, Request
-from shmstore.sessions import NAMESPACE, TABLE, Session, Sessions
+from shmstore.writer.sessions import NAMESPACE, TABLE, Session, Sessions
 
 CLIENT = b"c" * CLIENT_ID_BYTES
 OTHER = b"o" * CLIENT_ID_BYTES

@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from shmstore import soundness
 from shmstore.codec import index_name, pack
+from shmstore.writer import soundness
 from tests.desk import NAMESPACE, TABLE, Desk
 
 

@@ -307,7 +307,7 @@ def test_it_leaves_a_socket_that_is_not_its_own(site: Site) -> None:
 
 
 def test_a_bug_in_the_loop_ends_it_with_one_line(site: Site) -> None:
-    process = site.start("import shmstore.loop; shmstore.loop.Loop._handle = lambda *_: 1 / 0")
+    process = site.start("from shmstore.writer.loop import Loop; Loop._handle = lambda *_: 1 / 0")
     process.ready()
     with pytest.raises(ConnectionResetError):
         site.connect()

@@ -10,7 +10,7 @@ from shmstore.commands import options
 from shmstore.commands.notation import to_json
 from shmstore.commands.outcome import Exit, complain
 from shmstore.commands.tables import Listing, tables
-from shmstore.views import walk
+from shmstore.table.views import walk
 
 MORE = """\
 Each line is an object with "table", "key" and "value", and "namespace" in a resource store; a line

@@ -9,7 +9,7 @@ from shmstore.commands import options
 from shmstore.commands.notation import to_json
 from shmstore.commands.outcome import Exit
 from shmstore.commands.tables import count, tables
-from shmstore.soundness import INVARIANTS
+from shmstore.writer.soundness import INVARIANTS
 
 
 def add_to(commands: options.Commands) -> None:

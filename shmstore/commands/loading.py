@@ -17,7 +17,7 @@ from shmstore.commands.outcome import Exit, Misuse, complain
 from shmstore.commands.progress import Progress
 from shmstore.commands.sources import FORMATS, Entry, Lines, format_of
 from shmstore.errors import InvalidKey, InvalidRecord, RecordTooLarge, ShmstoreError
-from shmstore.schema import declare
+from shmstore.store.schema import declare
 from shmstore.table import Table
 
 BATCH_RECORDS = 500

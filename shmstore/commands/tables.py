@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import shmstore
-from shmstore.catalogue import NAMESPACES, TABLE, TABLES
 from shmstore.codec import unpack
-from shmstore.views import walk
+from shmstore.table.views import walk
+from shmstore.writer.catalogue import NAMESPACES, TABLE, TABLES
 
 
 class Listing(NamedTuple):

@@ -1,0 +1,11 @@
+"""A process's end of the pipe to the writer. Imports point down:
+
+pipe                           requests, answers, reconnection, threads and forks
+attachment; connection         the segment that was mapped; bytes out, messages in
+outstanding                    requests without an answer yet
+"""
+
+from .outstanding import Answer, check_timeout
+from .pipe import Pipe
+
+__all__ = ["Answer", "Pipe", "check_timeout"]

@@ -1,0 +1,198 @@
+"""One connection to a writer: bytes go out, whole messages come in, waits are bounded.
+
+It never closes itself, and it never blocks to send: what the socket does not take at once goes
+out while answers are received. So both sides can be full of data without a deadlock.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+from collections import deque
+from contextlib import suppress
+from threading import Lock
+from typing import Any, NamedTuple
+
+from .. import protocol, runtime
+from ..errors import ProtocolError, StoreNotFound
+
+RECEIVE_BYTES = 1 << 16
+RECEIVE_BYTES_MAX = 1 << 20
+"""Most bytes taken at a time while the rest of a long message is awaited."""
+SLACK = 1.05
+"""A wait may last longer than it should by this factor, which saves a system call per request."""
+SLACK_SECONDS = 0.001
+WAIT_SECONDS_MAX = 1e6
+"""Longest single wait by poll(); who waits longer waits again."""
+_SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_CREDENTIALS = struct.Struct("3i")
+
+
+class Greeting(NamedTuple):
+    """What the writer said to the hello; ``memory_fd`` belongs to whoever receives this."""
+
+    facts: dict[str, Any]
+    memory_fd: int
+
+
+class Connection:
+    """A connected socket with its half-received and half-sent messages.
+
+    One thread at a time may receive. Whoever sends or withdraws holds ``lock``, which receive()
+    takes as well while it sends, and never while it waits.
+    """
+
+    __slots__ = ("_decoder", "_limit", "_lock", "_socket", "_unsent")
+
+    def __init__(self, connected: socket.socket, lock: Lock) -> None:
+        self._socket = connected
+        self._lock = lock
+        self._decoder = protocol.FrameDecoder()
+        self._unsent: deque[tuple[int, memoryview]] = deque()
+        self._limit = -1.0
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket, in this process."""
+        self._socket.close()
+        self._unsent.clear()
+
+    def shut_down(self) -> None:
+        """End the conversation, in all processes; a thread that is receiving sees its end."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def send(self, request_id: int, frame: bytes) -> None:
+        """Send what the socket takes now; receive() sends the rest.
+
+        A broken connection is not reported here: receive() does, once all answers that still came
+        have been received.
+        """
+        sent = 0
+        if not self._unsent:
+            try:
+                sent = self._socket.send(frame, _SEND_FLAGS)
+            except BlockingIOError:
+                pass
+            except OSError:
+                return
+        if sent < len(frame):
+            self._unsent.append((request_id, memoryview(frame)[sent:]))
+
+    def withdraw(self, request_id: int, frame: bytes) -> bool:
+        """Take back a request of which no byte was sent; tell whether that was possible."""
+        for item in self._unsent:
+            if item[0] == request_id and len(item[1]) == len(frame):
+                self._unsent.remove(item)
+                return True
+        return False
+
+    def receive(self, seconds: float) -> list[bytes | bytearray]:
+        """Wait until something arrives; return the messages that are complete, perhaps none.
+
+        TimeoutError when nothing came for so long, ConnectionError when the other side is gone,
+        ProtocolError when it sends what cannot be decoded.
+        """
+        if self._unsent and not self._send_rest(seconds):
+            return []
+        if not seconds <= self._limit <= seconds * SLACK + SLACK_SECONDS:
+            self._limit_waits(seconds)
+        missing = self._decoder.missing
+        size = RECEIVE_BYTES if missing <= RECEIVE_BYTES else min(missing, RECEIVE_BYTES_MAX)
+        try:
+            data = self._socket.recv(size)
+        except BlockingIOError:
+            raise TimeoutError from None
+        except OSError as error:
+            raise ConnectionResetError(*error.args) from None
+        if not data:
+            raise ConnectionResetError("the writer hung up")
+        return self._decoder.feed(data)
+
+    def greet(self, client_id: bytes, seconds: float) -> Greeting:
+        """Say hello; return what the writer answered, with the descriptor of its segment.
+
+        Raises what receive() does, and the error with which the writer refused.
+        """
+        self._limit_waits(seconds)
+        hello = protocol.build_request(0, 0, "hello", [protocol.PROTOCOL_VERSION, client_id])
+        self.send(0, protocol.frame(hello))
+        descriptors: list[int] = []
+        try:
+            while not (messages := self._receive_descriptors(descriptors)):
+                pass
+            answer = protocol.parse_answer(messages[0])
+            if answer.error is not None:
+                raise answer.error
+            if type(answer.result) is not dict:
+                raise ProtocolError("the server did not answer the hello as it should")
+            if not descriptors:
+                raise ProtocolError("no descriptor came with the hello: are too many files open?")
+            return Greeting(answer.result, descriptors.pop())
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _receive_descriptors(self, descriptors: list[int]) -> list[bytes | bytearray]:
+        try:
+            data, received, _, _ = socket.recv_fds(
+                self._socket, RECEIVE_BYTES, 1, socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            raise TimeoutError from None
+        except OSError as error:
+            raise ConnectionResetError(*error.args) from None
+        descriptors += received
+        if not data:
+            raise ConnectionResetError("the writer hung up")
+        return self._decoder.feed(data)
+
+    def _limit_waits(self, seconds: float) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, runtime.time_limit(seconds))
+        self._limit = seconds
+
+    def _send_rest(self, seconds: float) -> bool:
+        """Wait until something can be sent or received; send; tell whether to receive."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN | select.POLLOUT)
+        ready = poll.poll(min(seconds, WAIT_SECONDS_MAX) * 1000)
+        if not ready:
+            raise TimeoutError
+        if ready[0][1] & select.POLLOUT:
+            self._send_pieces()
+        return bool(ready[0][1] & ~select.POLLOUT)
+
+    def _send_pieces(self) -> None:
+        with self._lock, suppress(OSError):  # full for now, or broken: then recv() says so
+            while self._unsent:
+                request_id, piece = self._unsent[0]
+                sent = self._socket.send(piece, _SEND_FLAGS)
+                if sent == len(piece):
+                    self._unsent.popleft()
+                else:
+                    self._unsent[0] = request_id, piece[sent:]
+
+
+def open_connection(address: str, seconds: float, lock: Lock) -> Connection:
+    """Connect to the server at ``address``; its answer to a hello may still take its time.
+
+    Raises TimeoutError, the kernel's OSError where nobody listens, and StoreNotFound where
+    another user's process does.
+    """
+    connected = runtime.connect(address, seconds)
+    try:
+        credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, user, _ = _CREDENTIALS.unpack(credentials)
+        if user != os.geteuid():
+            raise StoreNotFound(
+                f"{address} is the socket of user {user}, this process runs as {os.geteuid()}",
+                address=address,
+            )
+        return Connection(connected, lock)
+    except BaseException:
+        connected.close()
+        raise

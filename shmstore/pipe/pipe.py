@@ -1,0 +1,330 @@
+"""A process's end of the pipe: requests, answers, reconnection; safe in threads and after a fork.
+
+Any thread may send. Of the threads that wait for answers one, the leader, receives for all; when
+it has its own answer the next one leads. The leader also reconnects when the writer was
+restarted, and resends what has no answer: the writer knows what it has done, so nothing is done
+twice. A child process inherits the mapped memory and nothing else: it opens a connection of its
+own when it first needs one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from threading import TIMEOUT_MAX, Event, Lock, get_ident
+from typing import Any
+from weakref import WeakSet
+
+from .. import protocol
+from ..engine import Reader
+from ..errors import (
+    ProtocolError,
+    ReadStalled,
+    RequestTimeout,
+    ShmstoreError,
+    WriterUnavailable,
+)
+from .attachment import Attachment
+from .connection import Connection, open_connection
+from .outstanding import Answer, Outstanding, check_timeout
+
+RECONNECT_PAUSE_SECONDS = 0.005
+"""Pause when a writer died while it was being greeted."""
+
+
+class Pipe:
+    """Requests to the server at ``address``, and reads of its memory; attached at first use.
+
+    Any thread may use it, and after a fork parent and child both may; signal handlers may not.
+    ``segment_id`` demands one segment: StoreNotFound if the server has another.
+    """
+
+    def __init__(
+        self, address: str, timeout: float | None = None, segment_id: bytes | None = None
+    ) -> None:
+        self.timeout = check_timeout(timeout)
+        self.closed = False
+        self._attachment = Attachment(address, segment_id)
+        self._start_over()
+        _pipes.add(self)
+
+    def _start_over(self) -> None:
+        self._lock = Lock()
+        """Guards all that follows; never held during a wait."""
+        self._outstanding = Outstanding()
+        self._connection: Connection | None = None
+        self._leader: int | None = None
+
+    @property
+    def address(self) -> str:
+        """The path of the server's socket."""
+        return self._attachment.address
+
+    @property
+    def segment_id(self) -> bytes | None:
+        """The one segment this pipe is for; None before it was attached."""
+        return self._attachment.segment_id
+
+    @property
+    def reader(self) -> Reader:
+        """The reader of the mapped memory; the first use in a process connects to the server.
+
+        It outlives the writer, and the server. Raises what call() does, and StoreNotFound.
+        """
+        while (reader := self._attachment.reader) is None:
+            self.call("ping", [])
+        return reader
+
+    def read(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the reader; ask the writer if the reader is overtaken on every try."""
+        try:
+            return getattr(self.reader, method)(*arguments)
+        except ReadStalled:
+            return self.call("read", [method, list(arguments)])
+
+    def call(self, operation: str, arguments: list[Any], timeout: float | None = None) -> Any:
+        """Have the writer do something and return its result; raise its error.
+
+        RequestTimeout when that takes longer than ``timeout`` seconds (those of the pipe if None):
+        the writer may still do it, once, or not. WriterUnavailable if the server has ended.
+        """
+        limit = self.timeout if timeout is None else check_timeout(timeout)
+        deadline = time.monotonic() + limit
+        answer = self._post(operation, arguments, deadline, limit)
+        self.wait(answer, deadline, limit)
+        return answer.result()
+
+    def submit(self, operation: str, arguments: list[Any]) -> Answer:
+        """Send a request and do not wait for its answer; only while too many are on their way.
+
+        RequestTimeout if they stay too many for as long as the pipe's timeout.
+        """
+        return self._post(operation, arguments, time.monotonic() + self.timeout, self.timeout)
+
+    def close(self) -> None:
+        """Hang up and let go of the memory; who still waits gets WriterUnavailable."""
+        with self._lock:
+            if self._connection is not None and not self.closed:
+                self._connection.send(0, self._outstanding.last_words())
+            self.closed = True
+            self._attachment.close()
+            self._hang_up(_closed_error())
+
+    def start_over_in_child(self) -> None:
+        """After a fork: leave the connection and the requests to the parent, keep the memory."""
+        if self._connection is not None:
+            self._connection.close()
+        self._outstanding.leave_to_parent(
+            WriterUnavailable("this request was sent by the parent process: ask for it there")
+        )
+        self._start_over()
+
+    # Sending. ``limit`` is the number of seconds that led to ``deadline``, for messages.
+
+    def _post(self, operation: str, arguments: list[Any], deadline: float, limit: float) -> Answer:
+        while True:
+            with self._lock:
+                if self.closed:
+                    raise _closed_error()
+                oldest = self._outstanding.oldest_if_full()
+                if oldest is None:
+                    return self._begin(operation, arguments)
+            if not self._wait(oldest, deadline):
+                raise RequestTimeout(
+                    f"{operation} was not sent: within {limit:g} s the writer has not answered "
+                    f"{len(self._outstanding)} earlier requests",
+                    operation=operation,
+                    seconds=limit,
+                    sent=False,
+                )
+
+    def _begin(self, operation: str, arguments: list[Any]) -> Answer:
+        try:
+            answer = self._outstanding.add(self, operation, arguments)
+            if self._connection is not None:
+                self._send(self._connection, answer)
+        except ShmstoreError:  # a request that cannot be made; nothing has happened
+            raise
+        except BaseException:
+            # How much went out is unknown: nothing more can follow on this connection.
+            self._hang_up(_interrupted())
+            raise
+        return answer
+
+    def _send(self, connection: Connection, answer: Answer) -> None:
+        if answer.sent is None:
+            answer.sent = time.monotonic()
+        connection.send(answer.id, answer.frame)
+
+    def _hang_up(self, error: ShmstoreError) -> None:
+        """End the connection, and all requests with ``error``."""
+        connection = self._connection
+        if connection is not None:
+            if self._leader in (None, get_ident()):
+                connection.close()
+                self._connection = None
+            else:
+                connection.shut_down()  # the leader may be using its descriptor, and will close it
+        self._outstanding.settle_all(error)
+
+    # Waiting.
+
+    def wait(self, answer: Answer, deadline: float, limit: float) -> None:
+        """Wait until ``answer`` is settled; settle it with RequestTimeout at the deadline."""
+        if not self._wait(answer, deadline):
+            with self._lock:
+                if not answer.done():
+                    self._give_up(answer, limit)
+
+    def _wait(self, answer: Answer, deadline: float) -> bool:
+        """Wait until ``answer`` is settled, as the leader if there is none; False if too long."""
+        me = get_ident()
+        while True:
+            with self._lock:
+                if answer.done():
+                    return True
+                leading = self._leader is None or self._leader == me
+                if leading:
+                    self._leader = me
+                else:
+                    wake = answer.wake = answer.wake or Event()
+                    wake.clear()
+                    answer.waiters += 1
+            if leading:
+                try:
+                    return self._lead(answer, deadline)
+                finally:
+                    self._step_down()
+            if not self._follow(answer, wake, deadline):
+                return answer.done()
+
+    def _follow(self, answer: Answer, wake: Event, deadline: float) -> bool:
+        """Sleep until ``answer`` is settled or its thread is to lead; False if too long."""
+        woken = False
+        try:
+            seconds = deadline - time.monotonic()
+            woken = seconds > 0 and wake.wait(min(seconds, TIMEOUT_MAX))
+        finally:
+            with self._lock:
+                answer.waiters -= 1
+                if not woken and self._leader is None:
+                    self._call_next()  # it may have been this thread's turn to lead
+        return woken
+
+    def _step_down(self) -> None:
+        with self._lock:
+            self._leader = None
+            if self.closed:
+                self._drop_connection()
+                self._attachment.close()
+            if self._outstanding:
+                self._call_next()
+
+    def _call_next(self) -> None:
+        answer = self._outstanding.awaited()
+        if answer is not None and answer.wake is not None:
+            answer.wake.set()
+
+    def _give_up(self, answer: Answer, limit: float) -> None:
+        connection = self._connection
+        unsent = answer.sent is None or (
+            connection is not None and connection.withdraw(answer.id, answer.frame)
+        )
+        self._outstanding.take(answer.id)
+        outcome = "it was not sent" if unsent else "it is applied once or not at all"
+        error = RequestTimeout(
+            f"the writer did not answer {answer.operation} within {limit:g} s: {outcome}",
+            operation=answer.operation,
+            seconds=limit,
+            sent=not unsent,
+        )
+        answer.settle(None, error)
+
+    # What the leader does. It holds no lock while it waits.
+
+    def _lead(self, answer: Answer, deadline: float) -> bool:
+        """Receive for all until ``answer`` is settled; False if that takes too long."""
+        while not answer.done():
+            seconds = deadline - time.monotonic()
+            if seconds <= 0:
+                return False
+            try:
+                if self._connection is None:
+                    self._connect(deadline)
+                else:
+                    messages = self._connection.receive(seconds)
+                    with self._lock:
+                        self._deliver(messages)
+            except TimeoutError:
+                return False
+            except ConnectionError:
+                with self._lock:
+                    self._drop_connection()
+            except ShmstoreError as error:
+                with self._lock:
+                    self._hang_up(error)
+            except BaseException:
+                with self._lock:
+                    self._hang_up(_interrupted())
+                raise
+        return True
+
+    def _deliver(self, messages: list[bytes | bytearray]) -> None:
+        for message in messages:
+            request_id, result, error = protocol.parse_answer(message)
+            if request_id == 0:
+                raise error or ProtocolError("the server answered what nobody asked")
+            answer = self._outstanding.take(request_id)
+            if answer is not None:  # else nobody waits for it any more
+                answer.settle(result, error)
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connect(self, deadline: float) -> None:
+        """Connect, attach and send what has no answer; settle that if nobody listens any more."""
+        try:
+            connection = open_connection(self.address, deadline - time.monotonic(), self._lock)
+        except (TimeoutError, ShmstoreError):
+            raise
+        except OSError as error:
+            gone = self._attachment.gone(error.strerror or str(error))
+            with self._lock:
+                self._hang_up(gone)
+            return
+        client_id = self._outstanding.client_id
+        try:
+            self._attachment.accept(connection.greet(client_id, deadline - time.monotonic()))
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, ConnectionError):
+                time.sleep(RECONNECT_PAUSE_SECONDS)
+            raise
+        with self._lock:
+            self._connection = connection
+            for answer in self._outstanding.to_resend(time.monotonic()):
+                self._send(connection, answer)
+
+
+def _closed_error() -> WriterUnavailable:
+    return WriterUnavailable("this client was closed: connect again")
+
+
+def _interrupted() -> WriterUnavailable:
+    return WriterUnavailable(
+        "a request was interrupted, and the connection given up with it: what was on its way is "
+        "applied once or not at all"
+    )
+
+
+_pipes: WeakSet[Pipe] = WeakSet()
+
+
+def _start_over_in_child() -> None:
+    for pipe in list(_pipes):
+        pipe.start_over_in_child()
+
+
+os.register_at_fork(after_in_child=_start_over_in_child)

@@ -1,0 +1,33 @@
+"""Finding the records whose fields have given values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..codec import canonical, index_name, unpack
+from ..table.reading import Readable
+
+
+def find(table: Readable, indexes: Sequence[str], fields: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the records that have all ``fields``, exact in type, newest first, of one snapshot.
+
+    ``indexes`` are those of the fields that are indexed; the one with the fewest records is read.
+    Raises InvalidRecord for a value that no record can hold.
+    """
+    wanted = {field: canonical(value) for field, value in fields.items()}
+    index = _smallest(table, [index_name(field, fields[field]) for field in indexes])
+    records = (unpack(value) for value in table.packed_list(index))
+    return [record for record in records if _has(record, wanted)]
+
+
+def _smallest(table: Readable, names: list[bytes]) -> bytes:
+    if len(names) < 2:
+        return names[0] if names else b""
+    return min(names, key=table.count)
+
+
+def _has(record: Any, wanted: dict[str, bytes]) -> bool:
+    return all(
+        field in record and canonical(record[field]) == value for field, value in wanted.items()
+    )

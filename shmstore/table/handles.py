@@ -1,0 +1,84 @@
+"""What tables and stores need of the thing they are bound to.
+
+A client does what it is asked at once; a pipeline or a transaction returns a Reply instead. Both
+are handles. Only a client can also read and submit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar, cast
+
+from ..errors import InvalidArgument
+from ..keys import Key, shown
+
+Result = TypeVar("Result")
+
+
+class Reads(Protocol):
+    """The part of the engine's Reader that tables call without a detour."""
+
+    def scope(self, table: str, namespace: str) -> int: ...
+
+    def get(self, scope: int, key: Key) -> bytes | None: ...
+
+
+class Answer(Protocol):
+    """The future of one submitted request."""
+
+    def done(self) -> bool:
+        """Tell whether result() would return or raise without waiting."""
+        ...
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the answer; return it or raise the error it carries.
+
+        RequestTimeout after ``timeout`` seconds, those of the client if None.
+        """
+        ...
+
+
+class Handle(Protocol):
+    """Where mutations go and where reads come from."""
+
+    @property
+    def reader(self) -> Reads:
+        """The reader of the mapped segment."""
+        ...
+
+    def read(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the reader, or ask the writer where the reader was overtaken."""
+        ...
+
+    def call(
+        self, operation: str, arguments: list[Any], convert: Callable[[Any], Result]
+    ) -> Result:
+        """Have the writer apply one operation; return its converted result, or a Reply."""
+        ...
+
+    def pipeline(self) -> AbstractContextManager[Handle]:
+        """Start a pipeline over this client."""
+        ...
+
+
+class Link(Handle, Protocol):
+    """A handle with a pipe of its own: a client."""
+
+    def submit(self, operation: str, arguments: list[Any]) -> Answer:
+        """Send one operation without waiting; block only while too many are in flight."""
+        ...
+
+
+def check_handle(handle: object) -> None:
+    """Raise InvalidArgument unless ``handle`` is something that tables can be bound to."""
+    if not callable(getattr(handle, "call", None)):
+        raise InvalidArgument(
+            f"tables and stores are bound to a client, as connect() and server.connect() return "
+            f"it, or to a pipeline or transaction; not to {shown(handle)}"
+        )
+
+
+def client_of(handle: Handle) -> Link:
+    """Return the client that ``handle`` is, or that it stands in front of."""
+    return cast(Link, getattr(handle, "client", handle))

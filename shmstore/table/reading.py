@@ -1,0 +1,177 @@
+"""The reading half of a table: lookups and walks in shared memory.
+
+None of it needs the writer, but for reads that the writer overtook on every try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from ..codec import unpack, unpack_field
+from ..errors import ReadStalled
+from ..keys import Key, key_of, keys_of, missing, name_of
+from .handles import Handle, check_handle
+from .views import TableItems, TableKeys, TableValues, walk, walk_keys
+
+OVERTAKEN_OR_CLOSED = (ReadStalled, ValueError)
+"""Why a reader gives no answer; the client then asks the writer, or says that it was closed."""
+
+
+class Readable(Mapping[Key, Any]):
+    """A mapping from keys to records that lie in shared memory. Any process may call all of it."""
+
+    def __init__(self, handle: Handle, name: str, namespace: str = "") -> None:
+        check_handle(handle)
+        self._handle = handle
+        self._name = name_of("table", name)
+        self._namespace = name_of("namespace", namespace) if namespace else ""
+
+    @property
+    def name(self) -> str:
+        """The name of the table."""
+        return self._name
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the records seen here; "" in a plain table."""
+        return self._namespace
+
+    def __repr__(self) -> str:
+        suffix = f" in namespace {self._namespace!r}" if self._namespace else ""
+        return f"<shmstore.Table {self._name!r}{suffix}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._handle, self._name, self._namespace)
+
+    @cached_property
+    def _scope(self) -> int:
+        return self._handle.reader.scope(self._name, self._namespace)
+
+    @cached_property
+    def _look_up(self) -> Callable[[int, Key], bytes | None]:
+        return self._handle.reader.get
+
+    def get_bytes(self, key: Key, default: Any = None) -> Any:
+        """Return the record as the msgpack bytes that are stored, or ``default``.
+
+        One lookup in memory. Raises InvalidKey.
+        """
+        try:
+            data = self._look_up(self._scope, key)
+        except OVERTAKEN_OR_CLOSED:
+            data = self._handle.read("get", self._scope, key_of(key))
+        return default if data is None else data
+
+    def get(self, key: Key, default: Any = None) -> Any:
+        """Return the record of ``key``, or ``default``.
+
+        One lookup in memory and decoding. Raises InvalidKey.
+        """
+        # get_bytes() once more: a call would cost about as much as the lookup.
+        try:
+            data = self._look_up(self._scope, key)
+        except OVERTAKEN_OR_CLOSED:
+            data = self._handle.read("get", self._scope, key_of(key))
+        return default if data is None else unpack(data)
+
+    def __getitem__(self, key: Key) -> Any:
+        """Return the record of ``key``; RecordNotFound (a KeyError) if there is none."""
+        data = self.get_bytes(key)
+        if data is None:
+            raise missing(key_of(key), self._name, self._namespace)
+        return unpack(data)
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether ``key`` has a record. InvalidKey for what can never be a key."""
+        return bool(self._handle.read("contains", self._scope, key_of(key)))
+
+    def __len__(self) -> int:
+        """Return the number of records. Costs one lookup, whatever the size."""
+        return self.count()
+
+    def count(self, index: bytes = b"") -> int:
+        """Return the number of records, or of those in one list of an index; costs one lookup."""
+        return int(self._handle.read("count", self._name, self._namespace, index))
+
+    def __iter__(self) -> Iterator[Key]:
+        """Yield the keys in the order they were first inserted, a chunk per snapshot.
+
+        A key that is there throughout appears exactly once; one that comes or goes meanwhile
+        may appear or not.
+        """
+        return walk_keys(self._handle, self._name, self._namespace)
+
+    def __reversed__(self) -> Iterator[Key]:
+        """Yield the keys, last inserted first, as __iter__ does."""
+        return walk_keys(self._handle, self._name, self._namespace, newest_first=True)
+
+    def packed_items(self, newest_first: bool = False) -> Iterator[tuple[Key, bytes]]:
+        """Yield (key, record as msgpack bytes) as __iter__ does, without decoding."""
+        return walk(self._handle, self._name, self._namespace, newest_first)
+
+    def packed_list(self, index: bytes = b"") -> list[bytes]:
+        """Return the records in one list of an index, or all; newest first, of one snapshot."""
+        rows = self._handle.read("chunk", self._name, self._namespace, index, None, None, True)
+        return [row[1] for row in rows]
+
+    def keys(self) -> TableKeys:
+        """Return a live, set-like view of the keys."""
+        return TableKeys(self)
+
+    def values(self) -> TableValues:
+        """Return a live view of the records."""
+        return TableValues(self)
+
+    def items(self) -> TableItems:
+        """Return a live, set-like view of the (key, record) pairs."""
+        return TableItems(self)
+
+    def copy(self) -> dict[Key, Any]:
+        """Return a dict of all records. Unlike dict(table) it looks none of them up again."""
+        return dict(self.items())
+
+    def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
+        """Return the records of those ``keys`` that are there, in the order given.
+
+        All are of one snapshot. Costs a lookup per key. Raises InvalidKey.
+        """
+        wanted = keys_of(keys)
+        found = self._handle.read("get_many", self._scope, wanted)
+        return {
+            key: unpack(data) for key, data in zip(wanted, found, strict=True) if data is not None
+        }
+
+    def get_field(self, key: Key, field: Any, default: Any = None) -> Any:
+        """Return one field of a record, or ``default`` if the record or the field is missing.
+
+        Only that field is decoded. Raises InvalidRecord if the record is not a map.
+        """
+        data = self.get_bytes(key)
+        return default if data is None else unpack_field(data, field, default)
+
+    def version(self, key: Key) -> int:
+        """Return the version of the record of ``key``; 0 if there is none.
+
+        Each mutation of a record gives it a higher one. Meant for compare_and_swap().
+        """
+        return int(self._handle.read("version", self._scope, key_of(key)) or 0)
+
+    def get_versioned(self, key: Key, default: Any = None) -> tuple[int, Any]:
+        """Return (version, record) of one snapshot; (0, ``default``) if there is none."""
+        found = self._handle.read("get_versioned", self._scope, key_of(key))
+        return (0, default) if found is None else (int(found[0]), unpack(found[1]))
+
+    def __or__(self, other: Mapping[Key, Any]) -> dict[Key, Any]:
+        """Return a dict of these records and those of ``other``, which win."""
+        return self.copy() | batch_of(other) if isinstance(other, Mapping) else NotImplemented
+
+    def __ror__(self, other: Mapping[Key, Any]) -> dict[Key, Any]:
+        """Return a dict of the records of ``other`` and these, which win."""
+        return batch_of(other) | self.copy() if isinstance(other, Mapping) else NotImplemented
+
+
+def batch_of(records: Any) -> dict[Any, Any]:
+    """Return a mapping or an iterable of pairs as a dict."""
+    return records.copy() if isinstance(records, Readable) else dict(records)

@@ -1,0 +1,180 @@
+"""A table: a mapping whose reads look into shared memory and whose mutations go to the writer.
+
+Bound to a client, a method returns its result. Bound to a pipeline or a transaction, methods that
+change something return a Reply, and reading is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from ..codec import pack, unpack
+from ..errors import RecordNotFound
+from ..keys import Key, key_of, keys_of, missing, shown
+from .arguments import amounts_of, is_something, same, version_of
+from .reading import Readable, batch_of
+
+Self = TypeVar("Self", bound="Table")
+Result = TypeVar("Result")
+RAISE: Any = object()
+"""Stands for no default."""
+
+
+class Table(Readable, MutableMapping[Key, Any]):
+    """A mutable mapping from str or bytes keys to records, shared between processes.
+
+    It behaves as a dict does, with these differences: str and bytes keys are different keys and
+    no other types are allowed (InvalidKey); records are msgpack's types and aware datetimes, and
+    each read returns fresh objects, so changing one changes nothing here; a table may change
+    while it is walked. Any process may read and, through its client, mutate; threads may share a
+    table. It can be pickled together with its client.
+
+    Every mutation returns when it is applied: who reads afterwards sees it. Beyond the errors
+    named below each may raise RequestTimeout, WriterUnavailable and StoreFull.
+    """
+
+    # Mutations: through the pipe, applied by the writer one after the other.
+
+    def put(self, key: Key, value: Any) -> int:
+        """Store ``value`` under ``key``, whether or not there was one; return its version.
+
+        Raises InvalidKey, InvalidRecord, RecordTooLarge. Costs one round trip.
+        """
+        return self._call("put", [key_of(key), pack(value)], int)
+
+    def __setitem__(self, key: Key, value: Any) -> None:
+        """Store ``value`` under ``key``, as put()."""
+        self._call("put", [key_of(key), pack(value)], int)
+
+    def insert_new(self, key: Key, value: Any) -> bool:
+        """Store ``value`` unless ``key`` has a record; tell whether it was stored."""
+        return self._call("insert", [key_of(key), pack(value)], is_something)
+
+    def setdefault(self, key: Key, default: Any = None) -> Any:
+        """Return the record of ``key``, storing ``default`` first if there is none.
+
+        Atomic: of many callers exactly one stores, and all get what it stored.
+        """
+        return self._call("setdefault", [key_of(key), pack(default)], lambda pair: unpack(pair[1]))
+
+    def put_many(self, records: Mapping[Key, Any] | Iterable[tuple[Key, Any]]) -> int:
+        """Store all ``records`` as one atomic batch; return their version.
+
+        They become visible together. Raises InvalidKey and InvalidRecord before anything is
+        sent. Costs one round trip.
+        """
+        pairs = [[key_of(key), pack(value)] for key, value in batch_of(records).items()]
+        return self._call("put_many", [pairs], int)
+
+    def update(self, other: Any = (), /, **records: Any) -> None:
+        """Store the records of a mapping, of pairs and of keywords, as one atomic batch."""
+        batch = {**batch_of(other), **records}
+        if batch:
+            self.put_many(batch)
+
+    def delete(self, key: Key) -> bool:
+        """Remove the record of ``key``; tell whether there was one."""
+        return self._call("delete", [key_of(key)], bool)
+
+    def __delitem__(self, key: Key) -> None:
+        """Remove the record of ``key``; RecordNotFound (a KeyError) if there is none."""
+        key = key_of(key)
+
+        def convert(removed: bool) -> None:
+            if not removed:
+                raise missing(key, self._name, self._namespace)
+
+        self._call("delete", [key], convert)
+
+    def delete_many(self, keys: Iterable[Key]) -> int:
+        """Remove the records of ``keys`` as one atomic batch; return how many there were."""
+        return self._call("delete_many", [keys_of(keys)], int)
+
+    def pop(self, key: Key, default: Any = RAISE) -> Any:
+        """Remove and return the record of ``key``, or return ``default``.
+
+        Atomic: of many callers exactly one gets it. RecordNotFound without a default.
+        """
+        key = key_of(key)
+
+        def convert(data: bytes | None) -> Any:
+            if data is not None:
+                return unpack(data)
+            if default is RAISE:
+                raise missing(key, self._name, self._namespace)
+            return default
+
+        return self._call("pop", [key], convert)
+
+    def popitem(self) -> tuple[Key, Any]:
+        """Remove and return the (key, record) that was inserted last.
+
+        Atomic. RecordNotFound (a KeyError) if the table is empty.
+        """
+
+        def convert(pair: list[Any] | None) -> tuple[Key, Any]:
+            if pair is None:
+                raise RecordNotFound(f"table {shown(self._name)} is empty", table=self._name)
+            return pair[0], unpack(pair[1])
+
+        return self._call("popitem", [], convert)
+
+    def increment(
+        self,
+        key: Key,
+        field: str | None = None,
+        by: int | float = 1,
+        *,
+        default: int | float = 0,
+        wrap_at: int | float | None = None,
+        reset_to: int | float | None = None,
+    ) -> Any:
+        """Add ``by`` to a number, the record itself or one ``field`` of it; return the sum.
+
+        What is missing counts as ``default`` and is created. A sum beyond ``wrap_at`` (above it,
+        or below it when ``by`` is negative) becomes ``reset_to`` instead, 0 unless given.
+        Atomic in the writer. InvalidRecord where there is no number, or the sum leaves 64 bits.
+        """
+        amounts = amounts_of(by, default, wrap_at, reset_to)
+        return self._call("increment", [key_of(key), field, *amounts, False], same)
+
+    def patch(self, key: Key, /, **fields: Any) -> bool:
+        """Set some fields of a record that is a map; False if there is no record.
+
+        Atomic in the writer: patches of different fields never undo each other.
+        """
+        return self._call("patch", [key_of(key), pack(fields)], bool)
+
+    def compare_and_swap(self, key: Key, version: int, value: Any) -> bool:
+        """Store ``value`` if the record still has ``version``; tell whether it was stored.
+
+        Version 0 stands for no record: then it is inserted. Take the version from
+        get_versioned() or version().
+        """
+        return self._call("cas", [key_of(key), version_of(version), pack(value)], is_something)
+
+    def clear(self) -> None:
+        """Remove all records, as one atomic mutation."""
+        self._call("clear", [], int)
+
+    @contextmanager
+    def pipeline(self: Self) -> Iterator[Self]:
+        """Return a context in which this table's mutations are sent without waiting for each.
+
+        They return a Reply. Leaving it waits for all and raises the first error; an exception
+        inside does not take back what was sent. See Pipeline.
+        """
+        with self._handle.pipeline() as handle:
+            yield type(self)(handle, self._name, self._namespace)
+
+    def __ior__(self: Self, other: Any) -> Self:  # type: ignore[override,misc]  # as in dict
+        """Store the records of ``other``, as update()."""
+        self.update(other)
+        return self
+
+    def _call(
+        self, operation: str, arguments: list[Any], convert: Callable[[Any], Result]
+    ) -> Result:
+        return self._handle.call(operation, [self._name, self._namespace, *arguments], convert)

@@ -1,0 +1,14 @@
+"""The writer process: it alone changes the segment. Imports point down:
+
+process                        the process itself: takes the segment over, serves it, ends
+loop                           one turn: hear all clients, apply, commit, answer
+batch; inquiries; peer         group commit; what changes nothing; one client's connection
+operations; sessions; soundness  what each mutation means; exactly once; what check() says
+catalogue; fields              which tables and stores there are; packed records taken apart
+border                         where foreign arguments are checked
+trouble                        what the writer says of its own trouble
+"""
+
+from .process import EXIT_REFUSED, main
+
+__all__ = ["EXIT_REFUSED", "main"]
