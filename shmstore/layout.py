@@ -134,7 +134,9 @@ NAME_BYTES_MAX = 255
 # The writer's memory.
 EXTENT_BYTES = 1 << 20
 EXTEND_BYTES_MAX = 64 << 20
-QUARANTINE_BYTES_MIN = 1 << 20
+QUARANTINE_BYTES = 1 << 20
+QUARANTINE_DIVISOR = 16
+"""On small segments the quarantine holds one part in so many, or it would fill them."""
 RELEASES_PER_ALLOCATION_MAX = 32
 RESERVE_DIVISOR = 32
 """One part in so many of the capacity is kept for deletes on a full store."""

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from shmstore import demo
 from shmstore.cli import main
-from shmstore.demo import sample, screen, workers
+from shmstore.demo import sample, scene, screen, workers
 from shmstore.demo.sample import SampleMissing, certified, find_sample, is_whole, load_sample
+from shmstore.demo.scene import DemoFailed, Scene, Worker
 from shmstore.demo.verdict import Death, answered_between, judge, revival
 from shmstore.demo.workers import Lookups, Mutations
 
@@ -95,24 +95,24 @@ class NoWriter:
 
 class TestFailures:
     @pytest.fixture
-    def scene(self):
+    def play(self):
         nobody: Any = NoWriter()
-        return demo.Scene(screen.Screen(io.StringIO()), nobody, nobody, [], [])
+        return Scene(screen.Screen(io.StringIO()), nobody, nobody, [], [])
 
-    def test_a_writer_that_does_not_come_back(self, scene, monkeypatch):
-        monkeypatch.setattr(demo, "RESTART_SECONDS_MAX", -1.0)
-        with pytest.raises(demo.DemoFailed, match="no other writer has taken over"):
-            scene._watch(time.monotonic(), killed=1)
+    def test_a_writer_that_does_not_come_back(self, play, monkeypatch):
+        monkeypatch.setattr(scene, "RESTART_SECONDS_MAX", -1.0)
+        with pytest.raises(DemoFailed, match="no other writer has taken over"):
+            play._watch(time.monotonic(), killed=1)
 
-    def test_a_writer_that_is_gone_before_it_is_killed(self, scene):
-        with pytest.raises(demo.DemoFailed, match="the writer had ended already"):
-            scene._kill_writer()
+    def test_a_writer_that_is_gone_before_it_is_killed(self, play):
+        with pytest.raises(DemoFailed, match="the writer had ended already"):
+            play._kill_writer()
 
     def test_a_process_that_is_gone_when_it_is_told_something(self):
         ours, theirs = Pipe()
         theirs.close()
-        with ours, pytest.raises(demo.DemoFailed, match="client 1 has ended before its time"):
-            demo.Worker("client 1", ours).tell(workers.STOP)
+        with ours, pytest.raises(DemoFailed, match="client 1 has ended before its time"):
+            Worker("client 1", ours).tell(workers.STOP)
 
 
 def leave(*arguments: object) -> None:

@@ -27,7 +27,7 @@ from shmstore.layout import (
     GRANULE_BYTES,
     HEAP_START,
     HORIZON_WORD,
-    QUARANTINE_BYTES_MIN,
+    QUARANTINE_BYTES,
     RESERVE_BYTES_MAX,
     RESERVE_DIVISOR,
 )
@@ -184,7 +184,7 @@ class HeapMachine(RuleBasedStateMachine):
 
     ground: Ground
 
-    @initialize(hold=st.sampled_from([0, QUARANTINE_BYTES_MIN]))
+    @initialize(hold=st.sampled_from([0, QUARANTINE_BYTES]))
     def begin(self, hold: int) -> None:
         self.ground = Ground(CAPACITY)
         self.hold = hold
@@ -332,7 +332,7 @@ def test_freed_blocks_are_used_before_the_segment_grows(ground: Ground) -> None:
 def test_readers_are_turned_away_only_when_memory_is_short(ground: Ground) -> None:
     """What a reader may look at is left alone until the quarantine is larger than it must be."""
     size = 1000
-    most = QUARANTINE_BYTES_MIN // (size * GRANULE_BYTES)
+    most = QUARANTINE_BYTES // (size * GRANULE_BYTES)
     for _ in range(most):
         ground.commit([ground.allocate(size)])
     assert ground.clock.horizon == 0

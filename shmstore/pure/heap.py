@@ -17,7 +17,8 @@ from ..layout import (
     EXTENT_END_WORD,
     GRANULE_BYTES,
     HEAP_START,
-    QUARANTINE_BYTES_MIN,
+    QUARANTINE_BYTES,
+    QUARANTINE_DIVISOR,
     RELEASES_PER_ALLOCATION_MAX,
     RESERVE_BYTES_MAX,
     RESERVE_DIVISOR,
@@ -76,7 +77,9 @@ class Heap:
         self._deferred: list[Retired] = []
         self._pending: list[tuple[int, int]] = []
         self._reserve = min(RESERVE_BYTES_MAX, capacity // RESERVE_DIVISOR) // GRANULE_BYTES
-        self.hold_bytes = QUARANTINE_BYTES_MIN
+        self._hold_bytes_min = min(QUARANTINE_BYTES, capacity // QUARANTINE_DIVISOR)
+        self.hold_bytes = self._hold_bytes_min
+        """What stays in quarantine while there is room."""
         self.quarantine_granules = 0
 
     # Allocation
@@ -218,7 +221,7 @@ class Heap:
 
     def settle(self) -> bool:
         """Make some of the quarantine free; return whether there is more of it."""
-        self.hold_bytes = QUARANTINE_BYTES_MIN
+        self.hold_bytes = self._hold_bytes_min
         for _ in range(_SETTLEMENTS):
             if not self._release_some():
                 self.give_back()

@@ -27,7 +27,6 @@ from ..layout import (
     MAGIC,
     MAGIC_WORD,
     NEXT_INSERTION_WORD,
-    QUARANTINE_BYTES_MIN,
     SECRET_WORD,
     SECRET_WORDS,
     SEGMENT_ID_WORD,
@@ -336,7 +335,7 @@ class Owner:
 
     def _leave_ghost(self, lead: Lead, old: Entry) -> bool:
         """Put in the place of a record an entry that keeps its position only, if it fits."""
-        if not self._ghosts_max:
+        if len(self._new_ghosts) >= self._ghosts_max:
             return False
         sort = load_sort(self._data, old.granule * _WORDS, old.shape)
         kind = old.shape.kind | KIND_GHOST
@@ -366,4 +365,4 @@ class Owner:
     def _hold(self, value_bytes: int) -> None:
         """Let the quarantine hold twice the largest value, so that readers can copy it."""
         heap = self._staging.heap
-        heap.hold_bytes = max(heap.hold_bytes, QUARANTINE_BYTES_MIN, 2 * value_bytes)
+        heap.hold_bytes = max(heap.hold_bytes, 2 * value_bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 from .. import runtime, segment
@@ -53,7 +53,7 @@ def start(
     server = Server(chosen, bound.address, watching, timeout)
     try:
         if not lazy:
-            server.wait_ready(deadline)
+            server._wait_ready(deadline)
     except BaseException:
         server.close()
         raise
@@ -98,9 +98,9 @@ class Server:
         """Return the table of this name, as Client.table()."""
         return self._client.table(name)
 
-    def connect(self, timeout: float | None = None) -> Client:
-        """Return a new, attached client; its ``timeout`` is the server's if None."""
-        client = Client(self.address, self._client.timeout if timeout is None else timeout)
+    def connect(self, timeout: float | None | EllipsisType = ...) -> Client:
+        """Return a new, attached client; its ``timeout`` is that of start() unless given."""
+        client = Client(self.address, self._client.timeout if timeout is ... else timeout)
         try:
             client.attach()
         except BaseException:
@@ -108,7 +108,7 @@ class Server:
             raise
         return client
 
-    def wait_ready(self, deadline: float) -> None:
+    def _wait_ready(self, deadline: float) -> None:
         """Return when the first writer serves; raise why it does not. ``deadline``: monotonic."""
         seconds = max(0.0, deadline - time.monotonic())
         if not self._supervisor.decided.wait(min(seconds, supervisor.WAIT_SECONDS_MAX)):

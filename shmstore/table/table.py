@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from ..codec import pack, unpack
 from ..errors import RecordNotFound
@@ -18,6 +18,10 @@ from .reading import Readable, batch_of
 
 Self = TypeVar("Self", bound="Table")
 Result = TypeVar("Result")
+Records: TypeAlias = (
+    Mapping[str, Any] | Mapping[bytes, Any] | Mapping[Key, Any] | Iterable[tuple[Key, Any]]
+)
+"""Spelt out, as a mapping's key type is invariant."""
 RAISE: Any = object()
 """Stands for no default."""
 
@@ -59,7 +63,7 @@ class Table(Readable, MutableMapping[Key, Any]):
         """
         return self._call("setdefault", [key_of(key), pack(default)], lambda pair: unpack(pair[1]))
 
-    def put_many(self, records: Mapping[Key, Any] | Iterable[tuple[Key, Any]]) -> int:
+    def put_many(self, records: Records) -> int:
         """Store all ``records`` as one atomic batch; return their version.
 
         They become visible together. Raises InvalidKey and InvalidRecord before anything is

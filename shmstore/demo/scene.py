@@ -1,8 +1,4 @@
-"""The store at work: readers and clients in processes of their own, and a writer that is killed.
-
-``sample`` has the records, ``workers`` is what the processes do, ``screen`` what is shown, and
-``verdict`` compares what was counted with what is in the store. Nothing shown is assumed.
-"""
+"""How the demo goes: who is started, what is shown, and the end of the first writer."""
 
 from __future__ import annotations
 
@@ -20,12 +16,10 @@ from multiprocess.connection import Connection, wait
 
 import shmstore
 from shmstore.demo import workers
-from shmstore.demo.sample import SampleMissing, load_sample
+from shmstore.demo.sample import load_sample
 from shmstore.demo.screen import Screen
 from shmstore.demo.verdict import Death, judge
 from shmstore.server import Server
-
-__all__ = ["DemoFailed", "SampleMissing", "run"]
 
 CAPACITY = "64MiB"
 START_SECONDS_MAX = 60.0
