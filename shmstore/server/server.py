@@ -98,7 +98,7 @@ class Server:
         """Return the table of this name, as Client.table()."""
         return self._client.table(name)
 
-    def connect(self, timeout: float | None | EllipsisType = ...) -> Client:
+    def connect(self, timeout: float | EllipsisType | None = ...) -> Client:
         """Return a new, attached client; its ``timeout`` is that of start() unless given."""
         client = Client(self.address, self._client.timeout if timeout is ... else timeout)
         try:
