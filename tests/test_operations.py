@@ -249,7 +249,7 @@ class TestTransaction:
             ["delete", ["b", "", "k"]],
         )
         version = desk.owner.committed
-        assert results == [version, version, 7, None, version, None, None, version, True]
+        assert results == [version, version, 7, None, 1, None, None, version, True]
         assert desk.get("k", table="a") == 7
         assert desk.find(f=1) == ["r"]
         assert desk.tables() == {"a": {}, TABLE: {"indexes": ["f"], "store": True}}

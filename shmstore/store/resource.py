@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from ..errors import InvalidArgument, InvalidKey, InvalidRecord
@@ -55,13 +55,14 @@ class Resource:
         fields = copy_of(record)
         if "id" not in fields:
             fields["id"] = cls._new_id()
-        return cls._with_fixed(fields, _now)
+        fields = cls._replacement(fields)
+        fields.setdefault("created", now())
+        return fields
 
     @classmethod
-    def _replacement(cls, record: object, created_of: Callable[[str], Any]) -> Record:
-        """Return a copy of ``record``, which has an id, with what it lacks of object and created.
+    def _replacement(cls, record: object) -> Record:
+        """Return a copy of ``record``, which has an id, with its object; created may be missing.
 
-        ``created_of`` tells the time that the record of this id has now, if there is one.
         Raises InvalidRecord.
         """
         fields = copy_of(record)
@@ -71,21 +72,10 @@ class Resource:
                 f"one for a new record",
                 field="id",
             )
-
-        def created() -> int:
-            known = created_of(fields["id"])
-            return known if type(known) is int else _now()
-
-        return cls._with_fixed(fields, created)
-
-    @classmethod
-    def _with_fixed(cls, fields: Record, created: Callable[[], int]) -> Record:
         fields["id"] = _id_of(fields["id"])
         fields.setdefault("object", cls.resource)
         if "created" in fields:
             _check_created(fields["created"])
-        else:
-            fields["created"] = created()
         return fields
 
     @classmethod
@@ -178,5 +168,6 @@ def check_changes(fields: Mapping[str, Any]) -> None:
             )
 
 
-def _now() -> int:
+def now() -> int:
+    """Return the time in whole seconds since 1970, as ``created`` has it."""
     return int(time.time())

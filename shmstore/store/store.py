@@ -22,7 +22,7 @@ from ..table.arguments import amounts_of, is_something, same, version_of
 from ..table.handles import Handle, check_handle, client_of
 from .finding import find
 from .page import LIMIT_DEFAULT, LIMIT_MAX, Page, cursors_of, limit_of
-from .resource import Record, Resource, check_changes, copy_of
+from .resource import Record, Resource, check_changes, copy_of, now
 from .schema import declare, declared
 
 Records: TypeAlias = list[Record]
@@ -181,12 +181,16 @@ class Store(Resource):
         """Store ``record`` in place of the one with its id, or as a new one; return it.
 
         The whole record is replaced; only a missing object or created is filled in, created from
-        the record that is there as this is called. Raises InvalidRecord and RecordTooLarge.
+        the record that is replaced (in a pipeline or transaction: from the one that is there as
+        this is called). Raises InvalidRecord and RecordTooLarge.
         """
-        fields = self._replacement(record, self._created_of)
+        fields = self._replacement(record)
+        if "created" not in fields and client_of(self._handle) is not self._handle:
+            fields["created"] = self._created_of(fields["id"])
         data = pack(fields)
-        self._store("upsert", [fields["id"], data], same)
+        created = self._store("upsert", [fields["id"], data, now()], same)
         stored: Record = unpack(data)
+        stored.setdefault("created", created)
         return stored
 
     def compare_and_swap(self, record_id: str, version: int, record: Mapping[str, Any]) -> bool:
@@ -194,7 +198,9 @@ class Store(Resource):
 
         Version 0 stands for no record. Tells whether it was stored.
         """
-        fields = self._replacement({"id": record_id, **copy_of(record)}, self._created_of)
+        fields = self._replacement({"id": record_id, **copy_of(record)})
+        if "created" not in fields:
+            fields["created"] = self._created_of(record_id)
         if fields["id"] != record_id:
             raise InvalidRecord(
                 f"the record says its id is {shown(fields['id'])}, the call {shown(record_id)}",
@@ -292,9 +298,9 @@ class Store(Resource):
         client = client_of(self._handle)
         return indexed if indexed and declared(client, self.table, tuple(self.indexes)) else []
 
-    def _created_of(self, record_id: str) -> Any:
+    def _created_of(self, record_id: str) -> int:
         existing = Table(client_of(self._handle), self.table, current())
-        return existing.get_field(record_id, "created")
+        return int(existing.get_field(record_id, "created", now()))
 
     def _store(
         self, operation: str, arguments: Arguments, convert: Callable[[Any], Result]

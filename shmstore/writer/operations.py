@@ -190,7 +190,7 @@ class Operations:
     # Records of stores
 
     def upsert(self, place: Place, key: Key, value: bytes, now: int | None = None) -> int:
-        """Insert or replace a store's record; return its version.
+        """Insert or replace a store's record; return its ``created``.
 
         A missing ``object`` or ``created`` is taken from the record it replaces, else ``created``
         is ``now``, the client's time.
@@ -200,7 +200,8 @@ class Operations:
         found = self._owner.find(*place, key)
         if completed(fields, fields_of(found.value) if found else None, now):
             value = join_map(fields)
-        return self._write(place, key, value, found)
+        self._write(place, key, value, found)
+        return created_of(fields, key)
 
     def store_patch(self, place: Place, key: Key, changes: bytes) -> bytes | None:
         """Set fields of a store's record and return it as it is now; None if there is none.
