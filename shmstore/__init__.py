@@ -3,12 +3,12 @@
 Floors, top to bottom; imports point down only:
 
     cli, commands, demo            the command line
-    stores, store, page            resources: ids, namespaces, finds and pages over a table
-    server, supervisor, child      starting a server and keeping its writer alive
+    store, stores                  resources: ids, namespaces, finds and pages over a table
+    server                         starting a server and keeping its writer alive
     client                         a server as any process sees it
-    table, deferred                a mapping; pipelines and transactions over mappings
-    pipe, connection, outstanding  a process's end of the pipe to the writer
-    writer, loop, batch, sessions  the process that changes the memory, and what it does there
+    table                          a mapping; pipelines and transactions over mappings
+    pipe                           a process's end of the pipe to the writer
+    writer                         the process that changes the memory, and what it does there
     engine, pure; protocol         the table in memory, read and written; messages of the pipe
     segment, codec, runtime        memory; records as bytes; where servers are found
     layout, errors, namespaces     the format as data; every error; the current namespace
