@@ -36,8 +36,8 @@ class Local:
     """Stands in for a client; what would cross the pipe is packed and unpacked all the same."""
 
     def __init__(self, capacity: int = 8 << 20) -> None:
-        memory = mmap.mmap(-1, capacity)
-        self._owner = Owner.create(memory, _keep, _keep)
+        self._memory = mmap.mmap(-1, capacity)
+        self._owner = Owner.create(self._memory, _keep, _keep)
         self._operations = Operations(self._owner)
         self.requests: list[str] = []
         """The operations that were asked for, in order."""
@@ -80,6 +80,12 @@ class Local:
             self._owner.abort()
             return Done(None, rebuild(error.code, error.message, error.details))
         return Done(message_unpack(message_pack(result)), None)
+
+    def take_over(self) -> None:
+        """Let another owner continue, as after the death of the writer."""
+        self._owner.close()
+        self._owner = Owner.take_over(self._memory, _keep, _keep)
+        self._operations = Operations(self._owner)
 
     def check(self) -> list[str]:
         """Say what is wrong with the segment."""
