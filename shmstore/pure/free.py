@@ -53,6 +53,12 @@ class FreeBlocks:
         self.granules -= size
         return size
 
+    def cut(self, start: int, size: int) -> None:
+        """Take the first granules of the block at ``start`` out; the rest stays."""
+        block = self.remove(start)
+        if block > size:
+            self.add(start + size, block - size)
+
     def find(self, size: int) -> int | None:
         """Return the start of a block that fits: one of the smallest class whose blocks all do,
         or else one of the size's own class."""

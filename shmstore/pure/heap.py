@@ -2,6 +2,9 @@
 
 Private to the writer and rebuilt at takeover from what the index reaches, so that a killed
 writer leaves nothing to repair. Sizes and places are in granules.
+
+The first blocks of a segment are the *reserve*, for batches that only delete. It is a place and
+not a number: on a full store all that is free lies in pieces too small for the node of a list.
 """
 
 from __future__ import annotations
@@ -69,6 +72,9 @@ class Heap:
         self._purge = purge
         self._end = words[EXTENT_END_WORD] // GRANULE_BYTES
         self._free = FreeBlocks()
+        self._reserve = FreeBlocks()
+        reserve_end = min(RESERVE_BYTES_MAX, HEAP_START + capacity // RESERVE_DIVISOR)
+        self._reserve_end = reserve_end // GRANULE_BYTES
         self._returned: set[int] = set()
         self._idle_seen = 0
         self._denied = ""
@@ -76,64 +82,70 @@ class Heap:
         self._dead: deque[Retired] = deque()
         self._deferred: list[Retired] = []
         self._pending: list[tuple[int, int]] = []
-        self._reserve = min(RESERVE_BYTES_MAX, capacity // RESERVE_DIVISOR) // GRANULE_BYTES
         self._hold_bytes_min = min(QUARANTINE_BYTES, capacity // QUARANTINE_DIVISOR)
         self.hold_bytes = self._hold_bytes_min
         """What stays in quarantine while there is room."""
         self.quarantine_granules = 0
+        self.growing = False
+        """Whether the open batch has taken a block that was not for a deletion."""
 
     # Allocation
 
     def allocate(self, size: int, reserved: bool = False) -> int:
         """Return the granule of a block of ``size`` granules that may be overwritten.
 
-        ``reserved`` lets the block come from what is kept for deletes. Costs a few operations,
-        whatever the size. Errors: ``StoreFull``, with nothing taken.
+        ``reserved`` lets the block come from the reserve, if it must and the batch is not
+        ``growing``. Costs a few operations, whatever the size. Errors: ``StoreFull``, with
+        nothing taken.
         """
         self._release_surplus()
-        if not reserved and not self._has_room(size):
+        if not reserved and self._reserve_is_low():
             raise self._full(size)
         while (start := self._take(size)) is None:
             if not (self._grow(size) or self._release_some()):
-                raise self._full(size)
+                if self.growing or not reserved:
+                    raise self._full(size)
+                return self._take_reserved(size)
+        self.growing = self.growing or not reserved
         return start
-
-    def _has_room(self, size: int) -> bool:
-        wanted = size + self._reserve
-        return self.available_granules >= wanted or (
-            self._denied != "" and self._grow(size) and self.available_granules >= wanted
-        )
 
     def free(self, start: int, size: int) -> None:
         """Give back a block that no reader can reach; it merges with its free neighbours."""
-        self._free.add(start, size)
+        (self._reserve if start < self._reserve_end else self._free).add(start, size)
 
     def _take(self, size: int) -> int | None:
         start = self._free.find(size)
         if start is None or not self._make_real(start, size):
             return None
-        block = self._free.remove(start)
-        if block > size:
-            self._free.add(start + size, block - size)
+        self._free.cut(start, size)
         return start
+
+    def _take_reserved(self, size: int) -> int:
+        start = self._reserve.find(size)
+        if start is None:
+            raise self._full(size)
+        self._reserve.cut(start, size)
+        return start
+
+    def _reserve_is_low(self) -> bool:
+        """Tell whether deletions have taken most of the reserve; more of them give it back."""
+        least = (self._reserve_end - HEAP_START // GRANULE_BYTES) // 2 if self._end else 0
+        while self._reserve.granules < least:
+            if not self._release_some():
+                return True
+        return False
 
     # Growth, and giving memory back to the system
 
     @property
     def free_granules(self) -> int:
         """Granules that may be overwritten."""
-        return self._free.granules
+        return self._free.granules + self._reserve.granules
 
     @property
     def used_granules(self) -> int:
         """Granules in use by what is committed or staged."""
         return self._end - self.free_granules - self.quarantine_granules - self._header
-
-    @property
-    def available_granules(self) -> int:
-        """Granules that can still be had: free, in quarantine, or not yet made real."""
-        limit = self._end if self._denied else self._limit
-        return limit - HEAP_START // GRANULE_BYTES - self.used_granules
 
     @property
     def capacity_bytes(self) -> int:
@@ -165,8 +177,15 @@ class Heap:
         start = max(self._end, HEAP_START // GRANULE_BYTES)
         self._end = end
         self._words[EXTENT_END_WORD] = end * GRANULE_BYTES
-        self.free(start, end - start)
+        self._add(start, end)
         return True
+
+    def _add(self, start: int, end: int) -> None:
+        """Add free memory that may begin in the reserve and end beyond it."""
+        border = min(max(start, self._reserve_end), end)
+        for first, last in ((start, border), (border, end)):
+            if first < last:
+                self.free(first, last - first)
 
     def _make_real(self, start: int, size: int) -> bool:
         """Ask the system again for returned extents that a block touches."""
@@ -222,6 +241,8 @@ class Heap:
     def settle(self) -> bool:
         """Make some of the quarantine free; return whether there is more of it."""
         self.hold_bytes = self._hold_bytes_min
+        self._dead.extend(self._deferred)
+        self._deferred.clear()
         for _ in range(_SETTLEMENTS):
             if not self._release_some():
                 self.give_back()
@@ -286,13 +307,13 @@ class Heap:
         at = HEAP_START // GRANULE_BYTES
         for start, size in [*sorted(blocks), (self._end, 0)]:
             if start > at:
-                self.free(at, start - at)
+                self._add(at, start)
                 self._returned.update(range(-(-at // _EXTENT), start // _EXTENT))
             at = start + size
 
     def free_blocks(self) -> list[tuple[int, int]]:
         """All free blocks as (start, size), by place."""
-        return self._free.items()
+        return self._reserve.items() + self._free.items()
 
     def quarantined(self) -> list[tuple[int, int]]:
         """All blocks, as (start, size), that wait for the horizon and that nothing leads to."""

@@ -68,6 +68,7 @@ class Staging:
 
     def begin(self) -> None:
         """Start an empty batch."""
+        self.heap.growing = False
         self.changes = 0
         """Steps staged; a failure that leaves it as it was has left nothing half done."""
         self.touched: set[Lead] = set()
