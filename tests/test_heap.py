@@ -46,6 +46,8 @@ class Ground:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
+        reserve_end = min(RESERVE_BYTES_MAX, HEAP_START + capacity // RESERVE_DIVISOR)
+        self.border = reserve_end // GRANULE_BYTES
         self.words = memoryview(array("Q", bytes(HEAP_START)))
         self.clock = Clock(self.words)
         self.real: set[int] = set()
@@ -106,6 +108,8 @@ class Ground:
         assert (start + size) * GRANULE_BYTES <= self.words[EXTENT_END_WORD]
         assert self.real.issuperset(range(start // EXTENT, (start + size - 1) // EXTENT + 1))
         self.assert_unread(start, size)
+        if not reserved or self.heap.growing:
+            assert start >= self.border, "a record lies in the reserve"
         self.in_use[start] = size
         return start
 
@@ -126,6 +130,7 @@ class Ground:
             self.dead[start] = self.in_use.pop(start), clock
             entries.append((start, self.dead[start][0], start * 3))
         self.heap.stamp(blocks, entries)
+        self.heap.growing = False
 
     def settle(self) -> None:
         while self.heap.settle():
@@ -156,7 +161,7 @@ class Ground:
             assert start == at, "memory is lost, or given twice"
             at += size
         assert at == end
-        ends = {start + size for start, size in free}
+        ends = {start + size for start, size in free} - {self.border}
         assert ends.isdisjoint(dict(free)), "neighbours that are free were not merged"
         waiting = sum(size for _, size in [*quarantined, *self.dead_blocks()])
         assert heap.free_granules == sum(size for _, size in free)
@@ -172,7 +177,8 @@ def overlaps(start: int, size: int, blocks: Iterable[Block]) -> bool:
 
 
 CAPACITY = 21 * MIB + 3 * 4096
-RESERVE = min(RESERVE_BYTES_MAX, CAPACITY // RESERVE_DIVISOR) // GRANULE_BYTES
+RESERVE = min(RESERVE_BYTES_MAX - HEAP_START, CAPACITY // RESERVE_DIVISOR) // GRANULE_BYTES
+"""The granules that are kept for deletions."""
 
 block_sizes = (
     st.integers(1, 70) | st.integers(60, 5000) | st.integers(5000, 8 * EXTENT) | st.just(2 * EXTENT)
@@ -193,20 +199,27 @@ class HeapMachine(RuleBasedStateMachine):
     def allocate(self, size: int, reserved: bool) -> None:
         ground, heap = self.ground, self.ground.heap
         heap.hold_bytes = self.hold
-        used, available = heap.used_granules, heap.available_granules
+        used, growing = heap.used_granules, heap.growing
         try:
             ground.allocate(size, reserved)
         except StoreFull:
             assert heap.used_granules == used, "a refusal took something"
-            lacking = not reserved and available < size + RESERVE
-            assert ground.denied or lacking or self.nothing_fits(size)
+            assert heap.growing is growing
+            assert ground.denied or self.nothing_fits(size, reserved)
         else:
-            assert reserved or heap.available_granules >= RESERVE, "the reserve was touched"
+            assert heap.growing is (growing or not reserved)
 
-    def nothing_fits(self, size: int) -> bool:
-        heap = self.ground.heap
-        largest = max((length for _, length in heap.free_blocks()), default=0)
-        at_the_end = self.ground.words[EXTENT_END_WORD] == CAPACITY
+    def nothing_fits(self, size: int, reserved: bool) -> bool:
+        heap, border = self.ground.heap, self.ground.border
+        free = heap.free_blocks()
+        kept = sum(length for start, length in free if start < border)
+        least = 0 if reserved and not heap.growing else border
+        largest = max((length for start, length in free if start >= least), default=0)
+        end = self.ground.words[EXTENT_END_WORD]
+        if not reserved and kept < RESERVE // 2:
+            most = max(largest, (CAPACITY - end) // GRANULE_BYTES)
+            return most < size + RESERVE and not heap.quarantined()
+        at_the_end = end == CAPACITY
         return largest < size and at_the_end and not heap.quarantined()
 
     def some(self, data: st.DataObject, most: int) -> list[int]:
@@ -219,6 +232,7 @@ class HeapMachine(RuleBasedStateMachine):
         """As an abort does."""
         for start in self.some(data, 5):
             self.ground.free(start)
+        self.ground.heap.growing = False
 
     @rule(data=st.data())
     def retire(self, data: st.DataObject) -> None:
@@ -245,7 +259,7 @@ class HeapMachine(RuleBasedStateMachine):
         assert heap.quarantine_granules == 0
         assert self.ground.dead == {}
         if not self.ground.in_use and heap.free_granules:
-            assert len(heap.free_blocks()) == 1, "all is free and yet in pieces"
+            assert len(heap.free_blocks()) == 2, "all is free and yet in pieces"
 
     @rule(denied=st.booleans())
     def the_machine_fills_or_empties(self, denied: bool) -> None:
@@ -268,7 +282,7 @@ class HeapMachine(RuleBasedStateMachine):
         ground.denied = ground.busy_words = False
         ground.commit(list(ground.in_use))
         ground.settle()
-        ground.allocate((CAPACITY - HEAP_START) // GRANULE_BYTES, reserved=True)
+        ground.allocate(CAPACITY // GRANULE_BYTES - ground.border)
 
 
 def test_the_heap_as_its_model_says() -> None:
@@ -293,23 +307,57 @@ def fill(ground: Ground, size: int, reserved: bool = False) -> list[int]:
     return blocks
 
 
-def test_a_part_is_kept_for_deletes_and_no_more(ground: Ground) -> None:
-    fill(ground, 100)
-    assert RESERVE <= ground.heap.available_granules < RESERVE + 100
-    kept = fill(ground, 1, reserved=True)
-    assert len(kept) >= RESERVE
-    assert ground.heap.available_granules == 0
+def test_a_part_is_kept_for_deletions_in_one_piece(ground: Ground) -> None:
+    """However the rest of a full store lies in pieces."""
+    for start in fill(ground, 30)[::2]:
+        ground.free(start)
+    fill(ground, 28)
+    assert max(size for _, size in ground.heap.free_blocks()[1:]) < 30
     with pytest.raises(StoreFull, match=r"in use; delete records or .* capacity=") as caught:
-        ground.allocate(2, reserved=True)
-    used = CAPACITY - HEAP_START
-    assert caught.value.details == {"requested": 32, "used": used, "capacity": CAPACITY}
+        ground.allocate(30)
+    used = ground.heap.used_granules * GRANULE_BYTES
+    assert caught.value.details == {"requested": 480, "used": used, "capacity": CAPACITY}
+    with pytest.raises(StoreFull):
+        ground.allocate(30, reserved=True)  # the batch puts records as well
+    ground.commit()
+    assert ground.allocate(RESERVE, reserved=True) == FIRST
+    with pytest.raises(StoreFull):
+        ground.allocate(30, reserved=True)
+    ground.check()
+
+
+def test_the_reserve_is_the_last_that_is_taken(ground: Ground) -> None:
+    blocks = fill(ground, 1000, reserved=True)
+    border = [start < ground.border for start in blocks]
+    assert border == sorted(border)
+    assert sum(border) == RESERVE // 1000
+    ground.check()
+
+
+def test_records_leave_a_piece_for_deletions_while_the_reserve_is_in_use(ground: Ground) -> None:
+    size = RESERVE // 10
+    blocks = fill(ground, size, reserved=True)
+    kept = [start for start in blocks if start < ground.border]
+    others = [start for start in blocks if start >= ground.border]
+    ground.commit(others[:22:2])
+    with pytest.raises(StoreFull):
+        ground.allocate(1)
+    ground.commit(others[1:21:2])
+    with pytest.raises(StoreFull):
+        ground.allocate(12 * size)
+    ground.allocate(9 * size)
+    with pytest.raises(StoreFull):
+        ground.allocate(3 * size)
+    ground.commit(kept[:6])
+    ground.allocate(3 * size)
+    ground.check()
 
 
 def test_a_full_heap_has_room_again_after_a_delete(ground: Ground) -> None:
     for _ in range(5):
         blocks = fill(ground, 1000)
         ground.commit(blocks[::2], blocks[1::2])
-    assert len(blocks) == (CAPACITY // GRANULE_BYTES - RESERVE - FIRST) // 1000
+    assert len(blocks) == (CAPACITY // GRANULE_BYTES - ground.border) // 1000
 
 
 def test_what_was_given_up_is_used_before_the_store_is_full(ground: Ground) -> None:

@@ -11,6 +11,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import pytest
@@ -106,7 +107,8 @@ class AcrossProcesses:
     def kill_writer(self) -> None:
         pid = self._server.writer_pid
         if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it is being replaced just now
+                os.kill(pid, signal.SIGKILL)
 
     def new_reader(self) -> Any:
         if self._reader is not None:

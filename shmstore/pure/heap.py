@@ -99,7 +99,7 @@ class Heap:
         nothing taken.
         """
         self._release_surplus()
-        if not reserved and self._reserve_is_low():
+        if not (reserved or self._spares_deletions(size)):
             raise self._full(size)
         while (start := self._take(size)) is None:
             if not (self._grow(size) or self._release_some()):
@@ -127,13 +127,17 @@ class Heap:
         self._reserve.cut(start, size)
         return start
 
-    def _reserve_is_low(self) -> bool:
-        """Tell whether deletions have taken most of the reserve; more of them give it back."""
-        least = (self._reserve_end - HEAP_START // GRANULE_BYTES) // 2 if self._end else 0
-        while self._reserve.granules < least:
+    def _spares_deletions(self, size: int) -> bool:
+        """Tell whether a record leaves half of the reserve, or as much as all of it in one piece,
+        to deletions; what deletions have written there lives until it is written again."""
+        reserve = self._reserve_end - HEAP_START // GRANULE_BYTES
+        wanted = size + reserve
+        while self._reserve.granules < reserve // 2:
+            if self._free.find(wanted) is not None or self._limit - self._end >= wanted:
+                break
             if not self._release_some():
-                return True
-        return False
+                return False
+        return True
 
     # Growth, and giving memory back to the system
 

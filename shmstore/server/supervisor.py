@@ -138,11 +138,11 @@ class Supervisor:
             return 0.0
         if not self._watch(writer):
             return None
-        status = writer.collect()
-        lived = time.monotonic() - started if writer.ready else 0.0
         with fork_lock:
-            self._writer = None
+            self._writer = None  # first: a process id that was waited for may become another's
+            status = writer.collect()
             writer.close()
+        lived = time.monotonic() - started if writer.ready else 0.0
         if not writer.ready:
             self._judge(
                 writer.refusal()
