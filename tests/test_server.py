@@ -49,8 +49,11 @@ def kill_writer(server: shmstore.Server) -> int:
 
 def python_that(directory, monkeypatch, text: str) -> None:
     """Have writers run this text in place of the writer."""
+    script = directory / "writer.py"
+    script.write_text(text + "\n")
     program = directory / "python"
-    program.write_text(f"#!{sys.executable}\n{text}\n")
+    # Not named behind "#!": a path with a space in it cannot stand there.
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
     program.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(program))
 
