@@ -145,7 +145,6 @@ class Scene:
         death = self._kill_writer()
         self.screen.say(f"killed the writer, process {death.pid}, with SIGKILL")
         self._watch(begun + seconds, killed=death.pid)
-        self.screen.say(f"the writer is process {self.server.writer_pid} now")
         for worker in everybody:
             worker.tell(workers.STOP)
         for worker in everybody:
