@@ -156,8 +156,12 @@ class Scene:
     def _watch(self, until: float, killed: int | None = None) -> None:
         """Show how things are until the time has come, and a writer is there that is not dead."""
         of_connection = {worker.connection: worker for worker in self.readers + self.clients}
+        announced = killed is None
         while True:
             now, pid = time.monotonic(), self.server.writer_pid
+            if not announced and pid not in (None, killed):
+                announced = True
+                self.screen.say(f"the writer is process {pid} now")
             if now >= until and pid not in (None, killed):
                 return
             if now > until + RESTART_SECONDS_MAX:
