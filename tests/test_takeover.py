@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from shmstore.errors import CorruptSegment
+from shmstore.errors import CorruptSegment, StoreFull
 from shmstore.layout import (
     COMMITTED_WORD,
     FREE_CLOCK_WORD,
     GHOST_BYTES,
     HORIZON_WORD,
+    INSERTION_MASK,
+    NEXT_INSERTION_WORD,
     ROOT_WORD,
     WORD_BYTES,
 )
@@ -302,3 +304,15 @@ def test_a_damaged_header_is_named_not_followed(
             owner = engine.Owner.take_over(memory, nothing, nothing)
             assert contents(owner.reader) == contents(segment.reader)
             owner.close()
+
+
+def test_the_insertion_numbers_are_limited(engine: ModuleType, segment: Segment) -> None:
+    words = memoryview(segment.memory).cast("Q")
+    words[NEXT_INSERTION_WORD] = INSERTION_MASK
+    words.release()
+    segment.take_over()
+    segment.put("last", b"")
+    assert segment.reader.chunk("t", "", b"", None, 1, True)[0][3] == INSERTION_MASK
+    with pytest.raises(StoreFull, match="insertion numbers"):
+        segment.put("one more", b"")
+    assert segment.owner.check() == []

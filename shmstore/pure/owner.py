@@ -22,6 +22,7 @@ from ..layout import (
     GHOST_DIVISOR,
     GHOSTS_MAX,
     GRANULE_BYTES,
+    INSERTION_MASK,
     KIND_GHOST,
     KIND_SORTED,
     MAGIC,
@@ -194,6 +195,10 @@ class Owner:
         A record keeps its insertion number while it lives. ``created`` must be given for all
         records of a (table, namespace) or for none. Errors: ``StoreFull``, ``InvalidKey``.
         """
+        if self._next_insertion > INSERTION_MASK:
+            raise StoreFull(
+                f"all {INSERTION_MASK:,} insertion numbers of this store are used up; start another"
+            )
         lead = self._lead(table, namespace, key)
         sort = None if created is None else sort_word(created)
         kind = lead.key_class | (0 if sort is None else KIND_SORTED)
