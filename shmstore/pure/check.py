@@ -15,12 +15,10 @@ from ..layout import (
     DEPTH_SHIFT,
     EMPTY,
     EXTENT_END_WORD,
-    FREE_CLOCK_WORD,
     GRANULE_BITS,
     GRANULE_BYTES,
     GRANULE_MASK,
     HEAP_START,
-    HORIZON_WORD,
     KEY_BYTES_MAX,
     KIND_GHOST,
     NEXT_INSERTION_WORD,
@@ -32,6 +30,7 @@ from ..layout import (
 from .index import directory_words, index_blocks, tag_of
 from .lookup import Lookup
 from .order import Node, Position
+from .recovery import header_problem
 from .records import (
     Damaged,
     Entry,
@@ -43,7 +42,7 @@ from .records import (
 )
 
 INVARIANTS = (
-    "the horizon is not ahead of the free clock",
+    "the numbers of the header fit each other and the memory",
     "each directory word and its siblings name one index segment of a fitting depth",
     "each entry is found from its home word, under its tag, and once",
     "each entry belongs to a committed batch and carries its checksum",
@@ -82,10 +81,13 @@ class _Check:
         self._blocks: list[tuple[int, int, str]] = []
         self._records: dict[tuple[int, int], int] = {}
         self._heads: list[Entry] = []
+        self._hashes: dict[int, int] = {}
+        self._nodes: set[int] = set()
 
     def run(self) -> None:
-        if self._words[HORIZON_WORD] > self._words[FREE_CLOCK_WORD]:
-            self._say("the horizon is ahead of the free clock")
+        problem = header_problem(self._words)
+        if problem:
+            self._say(problem)
         self._blocks += [(start, size, "the index") for start, size in index_blocks(self._words)]
         keys: set[tuple[int, int, bytes]] = set()
         for base, first, depth in self._segments():
@@ -141,7 +143,7 @@ class _Check:
 
     def _place(self, entry: Entry, word: int, base: int, slot: int, first: int, depth: int) -> None:
         where = f"the entry at {entry.granule * GRANULE_BYTES:#x}"
-        word_hash = self._lookup.entry_hash(entry.granule * 2)
+        word_hash = self._hashes[entry.granule] = self._lookup.entry_hash(entry.granule * 2)
         if word >> GRANULE_BITS != tag_of(word_hash):
             self._say(f"{where} stands under another tag")
         global_depth = self._words[ROOT_WORD] >> DEPTH_SHIFT
@@ -161,27 +163,33 @@ class _Check:
         count, root = self._lookup.load_head(head.granule * 2)
         what = f"the list of {table!r} in {namespace!r}" + (f" at {index!r}" if index else "")
         scope = self._lookup.scope(table, namespace)
-        positions = list(self._elements(root, what))
+        elements = list(self._elements(root, what))
+        positions = [position for position, _ in elements]
         if count != len(positions) or not count:
             self._say(f"{what} says {count} and has {len(positions)} elements")
         if sorted(set(positions)) != positions:
             self._say(f"{what} is out of order")
-        for position in positions:
+        for position, word_hash in elements:
             granule = self._records.get((scope, position[1]))
             if granule is None:
                 self._say(f"{what} names record {position[1]}, which is not in the index")
                 continue
+            if word_hash != self._hashes[granule]:
+                self._say(f"{what} looks for record {position[1]} at another word")
             shape = load_entry(self._words, granule).shape
             if (load_sort(self._data, granule * 2, shape) or 0) != position[0]:
                 self._say(f"{what} has record {position[1]} at another place than it says")
         return [] if index else [(scope, insertion) for _, insertion in positions]
 
-    def _elements(self, node: Node, what: str) -> Iterator[Position]:
+    def _elements(self, node: Node, what: str) -> Iterator[tuple[Position, int | Node]]:
         if node.level == 0:
-            yield from node.positions
+            yield from zip(node.positions, node.children, strict=True)
             return
         for first, child in zip(node.positions, node.children, strict=True):
             assert isinstance(child, int)
+            if child in self._nodes:
+                raise Damaged(f"the node at granule {child} stands in two places")
+            self._nodes.add(child)
             below = Node.load(self._words, child, node)
             self._blocks.append((child, below.granules, f"a node of {what}"))
             if below.positions[0] != first:

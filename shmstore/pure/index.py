@@ -31,6 +31,7 @@ from ..layout import (
     WORD_BYTES,
 )
 from .heap import Heap
+from .records import Damaged
 
 _SLOT_MASK = SEGMENT_SLOTS - 1
 _SEGMENT_GRANULES = SEGMENT_BYTES // GRANULE_BYTES
@@ -50,7 +51,8 @@ def segment_at(words: memoryview, word_hash: int) -> int:
     """Return the word at which the segment for this hash begins."""
     root = words[ROOT_WORD]
     directory = (root & GRANULE_MASK) * _WORDS
-    word = words[directory + (word_hash >> (64 - (root >> DEPTH_SHIFT)))]
+    # Shifted this way a damaged depth leads out of the memory, which has a name.
+    word = words[directory + (word_hash << (root >> DEPTH_SHIFT) >> 64)]
     return int(word & GRANULE_MASK) * _WORDS
 
 
@@ -69,10 +71,12 @@ def candidates(words: memoryview, word_hash: int) -> Iterator[int]:
 
 
 def directory_words(words: memoryview) -> list[int]:
-    """Return the directory."""
+    """Return the directory. Errors: ``Damaged``."""
     root = words[ROOT_WORD]
-    start = (root & GRANULE_MASK) * _WORDS
-    directory: list[int] = words[start : start + (1 << (root >> DEPTH_SHIFT))].tolist()
+    start, depth = (root & GRANULE_MASK) * _WORDS, root >> DEPTH_SHIFT
+    if depth > DEPTH_MAX or start + (1 << depth) > len(words):
+        raise Damaged(f"the root names a directory of depth {depth} at granule {start // _WORDS}")
+    directory: list[int] = words[start : start + (1 << depth)].tolist()
     return directory
 
 

@@ -51,7 +51,7 @@ from .records import (
     load_value,
     sort_word,
 )
-from .recovery import recover
+from .recovery import check_header, recover
 from .staging import Lead, Staging
 
 _WORDS = GRANULE_BYTES // WORD_BYTES
@@ -111,6 +111,7 @@ class Owner:
         # Before: a death mark taken back leaves no way to older versions. After: blocks that only
         # the dead writer's words led to are free. Either way older readers begin again.
         try:
+            check_header(owner._words)
             owner._turn_away_readers()
             survey = recover(owner._words, owner.reader)
         except BaseException:

@@ -16,10 +16,15 @@ from ..layout import (
     DEAD,
     DEPTH_SHIFT,
     EXTENT_END_WORD,
+    FREE_CLOCK_WORD,
     GRANULE_BITS,
     GRANULE_BYTES,
     GRANULE_MASK,
+    HEAP_START,
+    HORIZON_WORD,
+    INSERTION_MASK,
     KIND_GHOST,
+    NEXT_INSERTION_WORD,
     PREV_FIELD,
     ROOT_WORD,
     SEGMENT_SLOTS,
@@ -27,12 +32,13 @@ from ..layout import (
     WORD_BYTES,
 )
 from .clock import Clock
-from .index import index_blocks, segment_starts
+from .index import directory_words, index_blocks, segment_starts
 from .lookup import Lookup
 from .order import Node
 from .records import Damaged, Entry, load_entry
 
 _WORDS = GRANULE_BYTES // WORD_BYTES
+_NUMBER_MAX = 1 << 62
 
 
 @dataclass
@@ -46,6 +52,28 @@ class Survey:
     ghosts: list[tuple[int, int]] = field(default_factory=list)
     """(start, word hash) of the ghosts, oldest first."""
     value_bytes_max: int = 0
+
+
+def check_header(words: memoryview) -> None:
+    """Check that the numbers of the header fit each other and the memory. Errors:
+    ``CorruptSegment``."""
+    problem = header_problem(words)
+    if problem:
+        raise CorruptSegment(f"the segment cannot be taken over: {problem}")
+
+
+def header_problem(words: memoryview) -> str | None:
+    """Return what is wrong with the numbers of the header, or None."""
+    if words[HORIZON_WORD] > words[FREE_CLOCK_WORD]:
+        return "the horizon is ahead of the free clock"
+    if max(words[FREE_CLOCK_WORD], words[COMMITTED_WORD]) > _NUMBER_MAX:
+        return "the free clock or the committed sequence is beyond all that can have happened"
+    if not 0 < words[NEXT_INSERTION_WORD] <= INSERTION_MASK + 1:
+        return f"the next insertion number is {words[NEXT_INSERTION_WORD]}"
+    end = words[EXTENT_END_WORD]
+    if not HEAP_START <= end <= len(words) * WORD_BYTES or end % GRANULE_BYTES:
+        return f"the memory ends at {end:#x}"
+    return None
 
 
 def recover(words: memoryview, lookup: Lookup) -> Survey:
@@ -62,7 +90,9 @@ class _Recovery:
         self._lookup = lookup
         self._committed = Clock(words).committed
         self._limit = words[EXTENT_END_WORD] // GRANULE_BYTES
+        self._next_insertion = words[NEXT_INSERTION_WORD]
         self._survey = Survey()
+        self._nodes: set[int] = set()
         self._ghosts: list[tuple[int, int, int]] = []
 
     def run(self) -> Survey:
@@ -74,24 +104,27 @@ class _Recovery:
                 if word > VACATED:
                     self._note(load_entry(self._words, word & GRANULE_MASK))
         self._survey.blocks += index_blocks(self._words)
+        self._check_blocks()
         self._survey.ghosts = [(start, word_hash) for _, start, word_hash in sorted(self._ghosts)]
         return self._survey
 
     def _take_back(self, address: int) -> None:
         """Give a word back what it held when the last batch was committed."""
         word = self._words[address]
-        while word > VACATED:
-            entry = load_entry(self._words, word & GRANULE_MASK)
-            if entry.seq <= self._committed:
-                break
-            if entry.prev & DEAD:
-                raise Damaged(f"an uncommitted entry at granule {entry.granule} is marked deleted")
-            word = entry.prev
-            if word > VACATED:
-                word |= self._words[address] >> GRANULE_BITS << GRANULE_BITS
-        if word != self._words[address]:
-            self._words[address] = word
-        if word > VACATED and entry.prev & DEAD and entry.prev ^ DEAD > self._committed:
+        if word <= VACATED:
+            return
+        entry = load_entry(self._words, word & GRANULE_MASK)
+        if entry.seq > self._committed:
+            if entry.seq > self._committed + 1 or entry.prev & DEAD:
+                raise Damaged(f"the entry at granule {entry.granule} is of no batch there was")
+            tag = word >> GRANULE_BITS << GRANULE_BITS
+            self._words[address] = entry.prev if entry.prev <= VACATED else tag | entry.prev
+            if entry.prev <= VACATED:
+                return
+            entry = load_entry(self._words, entry.prev)
+            if entry.seq > self._committed:
+                raise Damaged(f"the entry at granule {entry.granule} is as new as its successor")
+        if entry.prev & DEAD and entry.prev ^ DEAD > self._committed:
             # The version this entry replaced is long out of reach of every reader.
             self._words[entry.granule * _WORDS + PREV_FIELD] = 0
 
@@ -110,24 +143,39 @@ class _Recovery:
         elif entry.shape.key_class == CLASS_HEAD:
             _, root = self._lookup.load_head(entry.granule * _WORDS)
             self._note_nodes(root)
+        elif not 0 < entry.insertion < self._next_insertion:
+            raise Damaged(f"the entry at granule {entry.granule} was never inserted")
 
     def _note_nodes(self, node: Node) -> None:
         if not node.level:
             return
         for child in node.children:
             assert isinstance(child, int)
+            if child in self._nodes:
+                raise Damaged(f"the node at granule {child} stands in two places")
+            self._nodes.add(child)
             below = Node.load(self._words, child, node)
             self._survey.blocks.append((child, below.granules))
             self._note_nodes(below)
+
+    def _check_blocks(self) -> None:
+        """Two blocks that overlap would let one be overwritten by what is taken for free."""
+        end = HEAP_START // GRANULE_BYTES
+        for start, size in sorted(self._survey.blocks):
+            if start < end:
+                raise Damaged(f"two blocks overlap at granule {start}")
+            end = start + size
+        if end > self._limit:
+            raise Damaged(f"a block ends at granule {end}, the memory at {self._limit}")
 
 
 def _mend_directory(words: memoryview) -> None:
     """Undo a replacement of an index segment that was cut off: until every directory word of the
     old one is stored, the old one, which has the smaller depth, says the same and governs."""
-    root = words[ROOT_WORD]
+    root, count = words[ROOT_WORD], len(directory_words(words))
     start, depth = (root & GRANULE_MASK) * _WORDS, root >> DEPTH_SHIFT
     at = 0
-    while at < 1 << depth:
+    while at < count:
         first, span = _span(words[start + at], at, depth)
         inside = words[start + first : start + first + span].tolist()
         governing = min(inside, key=lambda word: word >> DEPTH_SHIFT)
