@@ -30,7 +30,6 @@ from ..layout import (
 from .index import directory_words, index_blocks, tag_of
 from .lookup import Lookup
 from .order import Node, Position
-from .recovery import header_problem
 from .records import (
     Damaged,
     Entry,
@@ -40,6 +39,7 @@ from .records import (
     load_sort,
     split_list_name,
 )
+from .recovery import header_problem
 
 INVARIANTS = (
     "the numbers of the header fit each other and the memory",

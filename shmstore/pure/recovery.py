@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ..errors import CorruptSegment
 from ..layout import (
     CLASS_HEAD,
+    COMMITTED_WORD,
     DEAD,
     DEPTH_SHIFT,
     EXTENT_END_WORD,
