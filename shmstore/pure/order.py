@@ -15,6 +15,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
+from typing import cast
 
 from ..layout import (
     GRANULE_BYTES,
@@ -76,13 +77,14 @@ class Node:
 
     def numbers(self) -> list[int]:
         """The node as words; its children must all be granules."""
-        flat: list[int] = [
-            self.width << NODE_WIDTH_SHIFT | self.level << NODE_LEVEL_SHIFT | len(self.positions)
-        ]
-        for (sort, insertion), child in zip(self.positions, self.children, strict=True):
-            assert isinstance(child, int)
-            flat += (sort, insertion, child) if self.width == 3 else (insertion, child)
-        return flat
+        count, width = len(self.positions), self.width
+        numbers = [0] * (1 + count * width)
+        numbers[0] = width << NODE_WIDTH_SHIFT | self.level << NODE_LEVEL_SHIFT | count
+        if width == 3:
+            numbers[1::width] = [sort for sort, _ in self.positions]
+        numbers[width - 1 :: width] = [insertion for _, insertion in self.positions]
+        numbers[width::width] = cast("list[int]", self.children)
+        return numbers
 
     @property
     def granules(self) -> int:
