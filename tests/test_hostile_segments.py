@@ -290,11 +290,11 @@ def test_much_damage_is_answered(
     rng, parts = random.Random(seed + 100), targets(original)
     for _ in range(15):
         with Damaged(engine, original) as damaged:
-            whats = [damage(damaged.memory, rng, parts) for _ in range(rng.randrange(2, 60))]
+            members = [damage(damaged.memory, rng, parts) for _ in range(rng.randrange(2, 60))]
             try:
                 examine(damaged, sound)
             except Exception as error:
-                raise AssertionError(f"after {whats}") from error
+                raise AssertionError(f"after {members}") from error
 
 
 @settings(

@@ -1,11 +1,12 @@
 """The reference engine, in plain Python. Imports point down:
 
-    check; owner                   every invariant; the writer's batches
+    owner                          the writer's batches
+    check                          every invariant
     recovery; lists                taking over a dead writer's segment; the lists a batch changed
     staging; reader                the open batch; lookups in one snapshot, from any process
     lookup                         the ways through the memory, inside a reader's window
     index; order                   from a hash to an entry; records by position
-    heap, free                     blocks, and the quarantine of those just given up
+    heap; free                     blocks, and the quarantine of those just given up
     records; clock; hashing        entries; F, K and R; the keyed hash
 
 Racing memory is loaded and stored as aligned 8-byte words through a memoryview; CPython emits
