@@ -42,7 +42,7 @@ def put_sized(table: shmstore.Table, size: int, number: int) -> None:
 
 def test_a_full_table_refuses_serves_and_has_room_again(client: shmstore.Client) -> None:
     table = client.table("t")
-    for size in (400, 9000, 60):
+    for size in (1500, 9000, 300):
         put = partial(put_sized, table, size)
         number = fill(put)
         with pytest.raises(StoreFull, match=r"in use.*capacity=") as caught:

@@ -405,11 +405,14 @@ def entry_of(damaged: Damaged, choose: Callable[[Any], bool]) -> int:
     raise AssertionError("there is no such entry")
 
 
-def test_versions_in_a_circle_end(engine: ModuleType, original: bytes, sound: list[Any]) -> None:
+@pytest.mark.parametrize("back", [1, 7])
+def test_versions_in_a_circle_end(
+    engine: ModuleType, original: bytes, sound: list[Any], back: int
+) -> None:
     with Damaged(engine, original) as damaged:
         at = entry_of(damaged, lambda entry: entry.seq == damaged.word(COMMITTED_WORD))
         damaged.set_word(at + PREV_FIELD, at // 2)
-        damaged.set_word(COMMITTED_WORD, 0)
+        damaged.set_word(COMMITTED_WORD, damaged.word(COMMITTED_WORD) - back)
         examine(damaged, sound)
         assert damaged.take_over() is not None
 
