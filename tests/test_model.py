@@ -86,7 +86,7 @@ class InProcess:
     def __init__(self) -> None:
         self.client: Any = Local()
 
-    def kill_writer(self) -> None:
+    def end_writer(self, how: signal.Signals) -> None:
         self.client.take_over()
 
     def new_reader(self) -> Any:
@@ -104,11 +104,11 @@ class AcrossProcesses:
         self.client: Any = self._server.connect()
         self._reader: Any = None
 
-    def kill_writer(self) -> None:
+    def end_writer(self, how: signal.Signals) -> None:
         pid = self._server.writer_pid
         if pid is not None:
             with suppress(ProcessLookupError):  # it is being replaced just now
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, how)
 
     def new_reader(self) -> Any:
         if self._reader is not None:
@@ -355,9 +355,10 @@ class Rules(RuleBasedStateMachine):
 
     # What happens around
 
-    @rule()
-    def restart(self) -> None:
-        self.place.kill_writer()
+    @rule(how=st.sampled_from([signal.SIGKILL, signal.SIGTERM]))
+    def restart(self, how: signal.Signals) -> None:
+        """The writer dies, or ends cleanly; another one takes its place."""
+        self.place.end_writer(how)
 
     @rule()
     def attach(self) -> None:
