@@ -932,7 +932,7 @@ def compare(segment: Segment, model: Model) -> None:
             assert seen == model.page(limit, after, before)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=list(HealthCheck), deadline=None)
 @given(script=scripts)
 def test_pages_and_indexes_agree_with_sorted_lists(engine: ModuleType, script: Any) -> None:
     segment, model, committed = Segment(engine, 1 << 20), Model(), Model()

@@ -297,9 +297,7 @@ def test_much_damage_is_answered(
                 raise AssertionError(f"after {members}") from error
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     start=st.integers(0, CAPACITY - 1) | st.integers(0, 40_000),
     content=st.binary(min_size=1, max_size=300),
