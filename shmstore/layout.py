@@ -49,6 +49,8 @@ SORT WORD          ``created`` plus 2**63, so that unsigned comparison orders it
 
 from __future__ import annotations
 
+import hashlib
+
 MAGIC = 0x31_45_52_4F_54_53_4D_48  # "HMSTORE1", read as a little-endian word
 FORMAT_VERSION = 1
 
@@ -146,3 +148,17 @@ GHOST_DIVISOR = 64
 """Ghosts take at most one part in so many of the capacity."""
 GHOST_BYTES = 96
 """What a ghost is reckoned to take."""
+
+
+def constants() -> dict[str, int | float]:
+    """Return every figure of this file by its name, in the order of the file."""
+    return {name: value for name, value in globals().items() if name.isupper()}
+
+
+def digest() -> str:
+    """Return 16 hexadecimal digits that are others as soon as a name or value above is.
+
+    A compiled engine carries the digest of the file that it was made from.
+    """
+    lines = sorted(f"{name}={value}" for name, value in constants().items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -1,0 +1,86 @@
+/* The format of a segment as C constants; shmstore/layout.py says what they mean.
+   Generated from it by scripts/gen_layout_h.py: change that file, then run the script. */
+
+#ifndef SHMSTORE_LAYOUT_H
+#define SHMSTORE_LAYOUT_H
+
+#include <stdint.h>
+
+#define MAGIC UINT64_C(0x3145524f54534d48)
+#define FORMAT_VERSION 1
+#define WORD_BYTES 8
+#define GRANULE_BYTES 16
+#define CACHE_LINE_BYTES 64
+#define MAGIC_WORD 0
+#define VERSION_WORD 1
+#define CAPACITY_WORD 2
+#define SEGMENT_ID_WORD 4
+#define SECRET_WORD 6
+#define SECRET_WORDS 5
+#define FREE_CLOCK_WORD 16
+#define COMMITTED_WORD 17
+#define HORIZON_WORD 18
+#define ROOT_WORD 19
+#define NEXT_INSERTION_WORD 20
+#define EXTENT_END_WORD 21
+#define HEAP_START 4096
+#define GRANULE_BITS 36
+#define GRANULE_MASK UINT64_C(0xfffffffff)
+#define DEPTH_SHIFT 56
+#define CAPACITY_BYTES_MIN 1048576
+#define CAPACITY_BYTES_MAX UINT64_C(0x10000000000)
+#define SEGMENT_SLOT_BITS 9
+#define SEGMENT_SLOTS 512
+#define SEGMENT_BYTES 4096
+#define SEGMENT_USED_MAX 448
+#define TAG_BITS 28
+#define TAG_MASK 268435455
+#define DEPTH_MAX 27
+#define EMPTY 0
+#define VACATED 1
+#define ENTRY_HEADER_BYTES 40
+#define SEQ_FIELD 1
+#define PREV_FIELD 2
+#define SHAPE_FIELD 3
+#define SCOPE_FIELD 4
+#define DEAD UINT64_C(0x8000000000000000)
+#define INSERTION_BITS 43
+#define INSERTION_MASK UINT64_C(0x7ffffffffff)
+#define KIND_SHIFT 43
+#define KIND_MASK 15
+#define KEY_SIZE_SHIFT 47
+#define KEY_BYTES_MAX 65536
+#define VALUE_BYTES_MAX 1073741824
+#define ALIGNED_VALUE_BYTES_MIN 4096
+#define SORT_WORD_BYTES 8
+#define CLASS_HEAD 0
+#define CLASS_STR 1
+#define CLASS_BYTES 2
+#define CLASS_MASK 3
+#define KIND_GHOST 4
+#define KIND_SORTED 8
+#define NODE_ELEMENTS_MAX 64
+#define NODE_COUNT_MASK UINT64_C(0xffffffff)
+#define NODE_LEVEL_SHIFT 32
+#define NODE_LEVEL_MASK 65535
+#define NODE_WIDTH_SHIFT 48
+#define LEVELS_MAX 12
+#define SORT_BIAS UINT64_C(0x8000000000000000)
+#define READ_TRIES_MAX 64
+#define READ_SECONDS_MAX 0.25
+#define VERSION_HOPS_MAX 8
+#define NAME_BYTES_MAX 255
+#define EXTENT_BYTES 1048576
+#define EXTEND_BYTES_MAX 67108864
+#define QUARANTINE_BYTES 1048576
+#define QUARANTINE_DIVISOR 16
+#define RELEASES_PER_ALLOCATION_MAX 32
+#define RESERVE_DIVISOR 32
+#define RESERVE_BYTES_MAX 1048576
+#define GHOSTS_MAX 65536
+#define GHOST_DIVISOR 64
+#define GHOST_BYTES 96
+
+#define LAYOUT_DIGEST "4bcbf1415a6386c2"
+
+#endif
