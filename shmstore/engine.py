@@ -1,32 +1,51 @@
-"""Which engine runs, decided once, at import.
+"""Which engine runs, decided once, at import; nobody else asks.
 
-``SHMSTORE_ENGINE`` unset takes the best there is; ``pure`` or ``native`` demands one, and a
-demand that cannot be met raises. Nobody else asks.
+``SHMSTORE_ENGINE`` unset takes the native engine if there is one that fits, else the pure one;
+``pure`` or ``native`` demands one, and a demand that cannot be met raises ImportError.
 """
-
-from __future__ import annotations
 
 import os
 import platform
 import warnings
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from .pure import INVARIANTS, Found, Owner, Reader, check_segment, is_formatted
+from . import layout, pure
+from .pure import INVARIANTS, check_segment  # for both engines: what is checked checks not itself
 
 __all__ = ["INVARIANTS", "NAME", "Found", "Owner", "Reader", "check_segment", "is_formatted"]
 
-NAME = "pure"
-"""The name of the engine in use."""
+_TWINS = ("NAME", "Found", "Owner", "Reader", "is_formatted")
+_REMEDY = "install a C compiler and Python's headers, then shmstore again, without pip's cache"
+_X86_ONLY = "the pure engine needs the memory order of x86: here concurrent reads may be wrong"
 
-_demanded = os.environ.get("SHMSTORE_ENGINE", "")
-if _demanded not in ("", "pure"):
-    raise ImportError(
-        f"SHMSTORE_ENGINE={_demanded!r} cannot be had: this build has the engine 'pure' only; "
-        "unset the variable or set it to 'pure'"
-    )
-if platform.machine() not in ("x86_64", "AMD64", "i686"):
-    warnings.warn(
-        f"the pure engine relies on the memory order of x86; on {platform.machine()} concurrent "
-        "reads may be wrong",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+
+def load_native() -> ModuleType:
+    """Return the native engine; raise ImportError, which says why, if none is here that fits."""
+    native = import_module("shmstore._native")
+    if getattr(native, "LAYOUT_DIGEST", None) != layout.digest():  # of FORMAT_VERSION as well
+        raise ImportError(f"{native.__file__} was built for another format")
+    if lacking := [name for name in _TWINS if not hasattr(native, name)]:
+        raise ImportError(f"{native.__file__} lacks {', '.join(lacking)}")
+    return native
+
+
+_engine, _demanded = pure, os.environ.get("SHMSTORE_ENGINE", "")
+WHY_PURE: str | None = None
+"""Why the native engine does not run and how to get it; None if it does, or nobody wants it."""
+if _demanded not in ("", "pure", "native"):
+    raise ImportError(f"SHMSTORE_ENGINE must be 'pure', 'native' or unset, not {_demanded!r}")
+if _demanded != "pure":
+    try:
+        _engine = load_native()
+    except ImportError as error:
+        WHY_PURE = f"the native engine cannot be used: {error}; to get it, {_REMEDY}"
+        if _demanded:
+            raise ImportError(WHY_PURE) from error
+if TYPE_CHECKING:
+    from .pure import NAME, Found, Owner, Reader, is_formatted
+else:
+    NAME, Found, Owner, Reader, is_formatted = (getattr(_engine, name) for name in _TWINS)
+if _engine is pure and platform.machine() not in ("x86_64", "AMD64", "i686"):
+    warnings.warn(_X86_ONLY, RuntimeWarning, stacklevel=2)

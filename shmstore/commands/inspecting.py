@@ -7,7 +7,7 @@ from typing import Any
 
 from shmstore.commands import options
 from shmstore.commands.notation import to_json
-from shmstore.commands.outcome import Exit
+from shmstore.commands.outcome import Exit, mention_engine
 from shmstore.commands.tables import count, tables
 from shmstore.writer.soundness import INVARIANTS
 
@@ -42,6 +42,7 @@ def add_to(commands: options.Commands) -> None:
 
 def stats(arguments: argparse.Namespace) -> int:
     """Print the figures of the writer, then the number of records of each table."""
+    mention_engine()
     with options.connect(arguments) as client:
         figures = client.stats()
         records = {

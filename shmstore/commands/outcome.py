@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from enum import IntEnum
 
+from shmstore.engine import WHY_PURE
+
 
 class Exit(IntEnum):
     """The exit status of every command."""
@@ -24,3 +26,9 @@ class Misuse(Exception):
 def complain(message: str) -> None:
     """Say on standard error what is wrong."""
     print(f"shmstore: {message}", file=sys.stderr)
+
+
+def mention_engine() -> None:
+    """Say on standard error that the pure engine runs, unless the native one does or none asks."""
+    if WHY_PURE:
+        complain(f"warning: the pure engine runs, which is slower: {WHY_PURE}")

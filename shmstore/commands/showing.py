@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from shmstore.commands import options
-from shmstore.commands.outcome import Exit, Misuse, complain
+from shmstore.commands.outcome import Exit, Misuse, complain, mention_engine
 
 SECONDS = 6.0
 MORE = """\
@@ -37,6 +37,7 @@ def show(arguments: argparse.Namespace) -> int:
     """Run the demo."""
     if arguments.readers < 1 or arguments.clients < 1 or not 0 < arguments.seconds < 1e6:
         raise Misuse("the demo needs a reader, a client and some seconds")
+    mention_engine()
     from shmstore import demo  # only now: it needs much that no other command does
 
     try:

@@ -17,4 +17,6 @@ from .check import INVARIANTS, check_segment
 from .owner import Found, Owner
 from .reader import Reader, is_formatted
 
-__all__ = ["INVARIANTS", "Found", "Owner", "Reader", "check_segment", "is_formatted"]
+__all__ = ["INVARIANTS", "NAME", "Found", "Owner", "Reader", "check_segment", "is_formatted"]
+
+NAME = "pure"
