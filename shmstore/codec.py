@@ -11,6 +11,7 @@ All functions are pure and may be called by any process and thread.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import partial
 from hashlib import blake2b
 from typing import Any, NoReturn
@@ -24,6 +25,8 @@ from .scrutiny import scrutinize
 CANONICAL_BYTES_MAX = 1024
 MESSAGE_MAP_MAX = 1024
 """Maps in messages are small; a bound keeps crafted keys from colliding at length."""
+REUSED_BYTES_MAX = 1 << 16
+"""A packer that packed more is not kept: its buffer never shrinks."""
 
 # What may mean a NaN (or an infinity), or a timestamp: as a key, or beyond the years of datetime.
 _SUSPECT = re.compile(rb"\xcb[\x7f\xff]|[\xd6\xd7]\xff|\xc7\x0c\xff").search
@@ -45,18 +48,56 @@ _DECODE_ERRORS = (
     msgpack.exceptions.UnpackException,
 )
 
-_plain_packer = partial(msgpack.Packer, strict_types=True, datetime=True)
+_plain_packer = partial(msgpack.Packer, strict_types=True, datetime=True, buf_size=4096)
 _decode = partial(msgpack.unpackb, strict_map_key=False, timestamp=3)
 _scalar = partial(msgpack.packb, datetime=True)
 
 
-def _tuple_as_array(value: Any) -> list[Any]:
+# Types whose objects are packed already; the engines add theirs.
+_packed_types: set[type] = set()
+
+
+def accept_packed(*kinds: type) -> None:
+    """Have ``pack`` take objects of these types, which have methods packed() and copy().
+
+    packed() returns their msgpack bytes, copy() the plain objects that these stand for.
+    """
+    _packed_types.update(kinds)
+
+
+def _as_plain(value: Any) -> Any:
     if type(value) is tuple:
         return list(value)
+    if type(value) in _packed_types:
+        return value.copy()
     raise TypeError(f"cannot pack a {type(value).__name__}")
 
 
-_wide_packer = partial(_plain_packer, default=_tuple_as_array)
+_wide_packer = partial(_plain_packer, default=_as_plain)
+
+
+def _reusing(make_packer: Callable[[], Any]) -> Callable[[Any], bytes]:
+    """Return a function that packs with an idle packer: one is made only if all are in use.
+
+    So threads, and whatever packing may call, never meet in one packer.
+    """
+    idle: list[Any] = []
+
+    def packed(value: Any) -> bytes:
+        try:
+            packer = idle.pop()
+        except IndexError:
+            packer = make_packer()
+        data: bytes = packer.pack(value)
+        if len(data) <= REUSED_BYTES_MAX:
+            idle.append(packer)
+        return data
+
+    return packed
+
+
+_packed = _reusing(_plain_packer)
+_message_packed = _reusing(partial(msgpack.Packer, buf_size=4096))
 
 
 def pack(record: Any) -> bytes:
@@ -68,17 +109,19 @@ def pack(record: Any) -> bytes:
     RecordTooLarge. What it returns reads back equal; a datetime keeps its instant, not its zone.
     """
     try:
-        data: bytes = _plain_packer().pack(record)
+        data = _packed(record)
     except Exception as error:
         return _pack_with_care(record, error)
     # Four single bytes are found much faster than the pattern.
     if (0xCB in data or 0xD7 in data or 0xD6 in data or 0xC7 in data) and _SUSPECT(data):
         scrutinize(record, _OPAQUE)
-    return _sized(data)
+    return data if len(data) <= layout.VALUE_BYTES_MAX else _sized(data)
 
 
 def _pack_with_care(record: Any, error: Exception) -> bytes:
-    scrutinize(record, _OPAQUE)
+    if type(record) in _packed_types:
+        return _sized(record.packed())
+    scrutinize(record, _OPAQUE, _packed_types)
     if not isinstance(error, TypeError):
         _refuse(error)
     try:
@@ -234,10 +277,9 @@ def index_name_packed(field: str, data: bytes) -> bytes:
 def message_pack(message: Any) -> bytes:
     """Return a message of the pipe as bytes. Raises InvalidArgument if it cannot travel."""
     try:
-        data: bytes = msgpack.packb(message)
+        return _message_packed(message)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidArgument(f"an argument cannot be sent to the writer: {error}") from error
-    return data
 
 
 def message_unpack(data: bytes | bytearray) -> Any:

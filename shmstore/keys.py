@@ -20,6 +20,8 @@ def key_of(key: object) -> Key:
     Subclasses are accepted and become plain. Raises InvalidKey for any other type, for text that
     is not valid Unicode and for keys beyond 64 KiB.
     """
+    if type(key) is str and len(key) <= KEY_BYTES_MAX and key.isascii():
+        return key
     if isinstance(key, str):
         text = str.__str__(key)
         _check_size("key", text, KEY_BYTES_MAX)

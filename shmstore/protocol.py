@@ -113,8 +113,12 @@ class FrameDecoder:
         ProtocolError for a length that is negative or beyond the limit; the stream cannot be
         decoded any further then.
         """
-        messages: list[bytes | bytearray] = []
         position, total = 0, len(data)
+        if not self._buffer and total >= _SHORT.size:
+            size = _SHORT.unpack_from(data)[0]
+            if size == total - _SHORT.size and size <= self._bytes_max:
+                return [data[_SHORT.size :]]  # one message and nothing else, as most often
+        messages: list[bytes | bytearray] = []
         while position < total:
             if not self._buffer and total - position >= _SHORT.size:
                 start = position + _SHORT.size
@@ -160,6 +164,11 @@ class FrameDecoder:
         return header, size
 
 
+def frame_request(request_id: int, oldest: int, operation: str, arguments: list[Any]) -> bytes:
+    """Return a request as it travels. RecordTooLarge beyond FRAME_BYTES_MAX."""
+    return frame(message_pack([request_id, oldest, operation, arguments]))
+
+
 def build_request(request_id: int, oldest: int, operation: str, arguments: list[Any]) -> bytes:
     """Return the message of a request. RecordTooLarge beyond FRAME_BYTES_MAX."""
     return _bounded(message_pack([request_id, oldest, operation, arguments]))
@@ -171,7 +180,8 @@ def parse_request(message: bytes | bytearray) -> Request:
     if len(fields) != 4:
         raise ProtocolError(f"a request has 4 fields, this one {len(fields)}")
     request_id, oldest, operation, arguments = fields
-    _check_id(request_id, "request")
+    if type(request_id) is not int or not 0 <= request_id <= ID_MAX:
+        raise _bad_id(request_id, "request")
     if type(oldest) is not int or not 0 <= oldest <= request_id:
         raise ProtocolError(f"request {request_id}: the oldest id without an answer is {oldest!r}")
     if request_id - oldest >= IN_FLIGHT_MAX:
@@ -221,7 +231,8 @@ def parse_answer(message: bytes | bytearray) -> Answer:
     if len(fields) < 3:
         raise ProtocolError(f"an answer of {len(fields)} fields")
     request_id, code = fields[0], fields[1]
-    _check_id(request_id, "answer")
+    if type(request_id) is not int or not 0 <= request_id <= ID_MAX:
+        raise _bad_id(request_id, "answer")
     if code == 0 and len(fields) == 3:
         return Answer(request_id, fields[2], None)
     if len(fields) != 4 or type(code) is not int or code < 1:
@@ -258,9 +269,8 @@ def _fields(message: bytes | bytearray, kind: str) -> list[Any]:
     return fields
 
 
-def _check_id(value: Any, kind: str) -> None:
-    if type(value) is not int or not 0 <= value <= ID_MAX:
-        raise ProtocolError(f"{kind}: the id is {_brief(value)}")
+def _bad_id(value: Any, kind: str) -> ProtocolError:
+    return ProtocolError(f"{kind}: the id is {_brief(value)}")
 
 
 def _brief(value: Any) -> str:

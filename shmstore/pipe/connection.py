@@ -11,6 +11,7 @@ import select
 import socket
 import struct
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from threading import Lock
 from typing import Any, NamedTuple
@@ -91,14 +92,14 @@ class Connection:
                 return True
         return False
 
-    def receive(self, seconds: float) -> list[bytes | bytearray]:
-        """Wait until something arrives; return the messages that are complete, perhaps none.
+    def receive(self, seconds: float) -> Iterable[protocol.Answer]:
+        """Wait until something arrives; return the answers that are complete, perhaps none.
 
         TimeoutError when nothing came for so long, ConnectionError when the other side is gone,
         ProtocolError when it sends what cannot be decoded.
         """
         if self._unsent and not self._send_rest(seconds):
-            return []
+            return ()
         if not seconds <= self._limit <= seconds * SLACK + SLACK_SECONDS:
             self._limit_waits(seconds)
         missing = self._decoder.missing
@@ -111,7 +112,7 @@ class Connection:
             raise ConnectionResetError(*error.args) from None
         if not data:
             raise ConnectionResetError("the writer hung up")
-        return self._decoder.feed(data)
+        return map(protocol.parse_answer, self._decoder.feed(data))
 
     def greet(self, client_id: bytes, seconds: float) -> Greeting:
         """Say hello; return what the writer answered, with the descriptor of its segment.
@@ -119,8 +120,8 @@ class Connection:
         Raises what receive() does, and the error with which the writer refused.
         """
         self._limit_waits(seconds)
-        hello = protocol.build_request(0, 0, "hello", [protocol.PROTOCOL_VERSION, client_id])
-        self.send(0, protocol.frame(hello))
+        arguments = [protocol.PROTOCOL_VERSION, client_id]
+        self.send(0, protocol.frame_request(0, 0, "hello", arguments))
         descriptors: list[int] = []
         try:
             while not (messages := self._receive_descriptors(descriptors)):

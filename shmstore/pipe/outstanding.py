@@ -28,29 +28,27 @@ class Waits(Protocol):
 class Answer:
     """The future of one request."""
 
-    __slots__ = (
-        "_error", "_ready", "_result", "_waits", "frame", "id", "operation", "sent", "waiters",
-        "wake",
-    )  # fmt: skip
+    # Most of what can be said of one is never said: so it stands here, and costs a request nothing.
+    sent: float | None = None
+    """When it was first given to a connection, on the monotonic clock."""
+    wake: Event | None = None
+    """Set when the answer is there, and when a waiting thread is to receive for all."""
+    waiters = 0
+    ready = False
+    """What done() tells."""
+    _result: Any = None
+    _error: ShmstoreError | None = None
 
     def __init__(self, waits: Waits, request_id: int, operation: str, frame: bytes) -> None:
         self.id = request_id
         self.operation = operation
         self.frame = frame
         """What is sent, and sent again; empty once there is an answer."""
-        self.sent: float | None = None
-        """When it was first given to a connection, on the monotonic clock."""
-        self.wake: Event | None = None
-        """Set when the answer is there, and when a waiting thread is to receive for all."""
-        self.waiters = 0
         self._waits = waits
-        self._ready = False
-        self._result: Any = None
-        self._error: ShmstoreError | None = None
 
     def done(self) -> bool:
         """Tell whether result() returns, or raises, without waiting."""
-        return self._ready
+        return self.ready
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the answer; return it, or raise the error that it carries.
@@ -58,7 +56,7 @@ class Answer:
         RequestTimeout after ``timeout`` seconds (those of the client if None), WriterUnavailable
         if the server ends. Each further call returns or raises the same.
         """
-        if not self._ready:
+        if not self.ready:
             limit = self._waits.timeout if timeout is None else check_timeout(timeout)
             self._waits.wait(self, time.monotonic() + limit, limit)
         if self._error is not None:
@@ -68,8 +66,9 @@ class Answer:
     def settle(self, result: Any, error: ShmstoreError | None) -> None:
         """Make the outcome known to whoever waits for it."""
         self._result = result
-        self._error = error
-        self._ready = True
+        if error is not None:
+            self._error = error
+        self.ready = True
         self.frame = b""
         if self.wake is not None:
             self.wake.set()
@@ -82,6 +81,8 @@ class Outstanding:
         self.client_id = os.urandom(protocol.CLIENT_ID_BYTES)
         self._answers: dict[int, Answer] = {}
         self._next_id = 1
+        self._oldest_id = 1
+        """No request before this one is without an answer."""
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -89,18 +90,24 @@ class Outstanding:
 
     def oldest_if_full(self) -> Answer | None:
         """Return the request without whose answer no more may be sent; None if there is room."""
-        if not self._answers:
+        answers = self._answers
+        if not answers:
+            self._oldest_id = self._next_id
             return None
-        oldest = next(iter(self._answers.values()))
-        room = self._next_id - oldest.id < protocol.IN_FLIGHT_MAX and self._bytes < BYTES_MAX
-        return None if room else oldest
+        oldest_id = self._oldest_id
+        while oldest_id not in answers:
+            oldest_id += 1
+        self._oldest_id = oldest_id
+        room = self._next_id - oldest_id < protocol.IN_FLIGHT_MAX and self._bytes < BYTES_MAX
+        return None if room else answers[oldest_id]
 
     def add(self, waits: Waits, operation: str, arguments: list[Any]) -> Answer:
-        """Note a new request. RecordTooLarge if it cannot be sent, InvalidArgument likewise."""
+        """Note a new request, for which oldest_if_full() found room.
+
+        RecordTooLarge or InvalidArgument if it cannot be sent.
+        """
         request_id = self._next_id
-        oldest = next(iter(self._answers), request_id)
-        message = protocol.build_request(request_id, oldest, operation, arguments)
-        frame = protocol.frame(message)
+        frame = protocol.frame_request(request_id, self._oldest_id, operation, arguments)
         answer = Answer(waits, request_id, operation, frame)
         self._next_id = request_id + 1
         self._bytes += len(frame)
@@ -144,7 +151,7 @@ class Outstanding:
 
     def last_words(self) -> bytes:
         """Return the frame with which the client leaves."""
-        return protocol.frame(protocol.build_request(self._next_id, self._next_id, "bye", []))
+        return protocol.frame_request(self._next_id, self._next_id, "bye", [])
 
     def leave_to_parent(self, error: ShmstoreError) -> None:
         """In a forked child: end all requests, without touching the locks of lost threads."""

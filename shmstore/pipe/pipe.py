@@ -10,12 +10,12 @@ own when it first needs one.
 from __future__ import annotations
 
 import os
-import time
+from collections.abc import Iterable
 from threading import TIMEOUT_MAX, Event, Lock, get_ident
+from time import monotonic, sleep
 from typing import Any
 from weakref import WeakSet
 
-from .. import protocol
 from ..engine import Reader
 from ..errors import (
     ProtocolError,
@@ -54,6 +54,9 @@ class Pipe:
         self._outstanding = Outstanding()
         self._connection: Connection | None = None
         self._leader: int | None = None
+        """The thread that receives for all."""
+        self._followers = 0
+        """Threads that sleep until they have their answer or are to lead."""
 
     @property
     def address(self) -> str:
@@ -89,9 +92,10 @@ class Pipe:
         the writer may still do it, once, or not. WriterUnavailable if the server has ended.
         """
         limit = self.timeout if timeout is None else check_timeout(timeout)
-        deadline = time.monotonic() + limit
+        deadline = monotonic() + limit
         answer = self._post(operation, arguments, deadline, limit)
-        self.wait(answer, deadline, limit)
+        if not self._wait(answer, deadline):
+            self._expire(answer, limit)
         return answer.result()
 
     def submit(self, operation: str, arguments: list[Any]) -> Answer:
@@ -99,7 +103,7 @@ class Pipe:
 
         RequestTimeout if they stay too many for as long as the pipe's timeout.
         """
-        return self._post(operation, arguments, time.monotonic() + self.timeout, self.timeout)
+        return self._post(operation, arguments, monotonic() + self.timeout, self.timeout)
 
     def close(self) -> None:
         """Hang up and let go of the memory; who still waits gets WriterUnavailable."""
@@ -141,8 +145,10 @@ class Pipe:
     def _begin(self, operation: str, arguments: list[Any]) -> Answer:
         try:
             answer = self._outstanding.add(self, operation, arguments)
-            if self._connection is not None:
-                self._send(self._connection, answer)
+            connection = self._connection
+            if connection is not None:
+                answer.sent = monotonic()
+                connection.send(answer.id, answer.frame)
         except ShmstoreError:  # a request that cannot be made; nothing has happened
             raise
         except BaseException:
@@ -150,11 +156,6 @@ class Pipe:
             self._hang_up(_interrupted())
             raise
         return answer
-
-    def _send(self, connection: Connection, answer: Answer) -> None:
-        if answer.sent is None:
-            answer.sent = time.monotonic()
-        connection.send(answer.id, answer.frame)
 
     def _hang_up(self, error: ShmstoreError) -> None:
         """End the connection, and all requests with ``error``."""
@@ -172,16 +173,14 @@ class Pipe:
     def wait(self, answer: Answer, deadline: float, limit: float) -> None:
         """Wait until ``answer`` is settled; settle it with RequestTimeout at the deadline."""
         if not self._wait(answer, deadline):
-            with self._lock:
-                if not answer.done():
-                    self._give_up(answer, limit)
+            self._expire(answer, limit)
 
     def _wait(self, answer: Answer, deadline: float) -> bool:
         """Wait until ``answer`` is settled, as the leader if there is none; False if too long."""
         me = get_ident()
         while True:
             with self._lock:
-                if answer.done():
+                if answer.ready:
                     return True
                 leading = self._leader is None or self._leader == me
                 if leading:
@@ -190,23 +189,25 @@ class Pipe:
                     wake = answer.wake = answer.wake or Event()
                     wake.clear()
                     answer.waiters += 1
+                    self._followers += 1
             if leading:
                 try:
                     return self._lead(answer, deadline)
                 finally:
                     self._step_down()
             if not self._follow(answer, wake, deadline):
-                return answer.done()
+                return answer.ready
 
     def _follow(self, answer: Answer, wake: Event, deadline: float) -> bool:
         """Sleep until ``answer`` is settled or its thread is to lead; False if too long."""
         woken = False
         try:
-            seconds = deadline - time.monotonic()
+            seconds = deadline - monotonic()
             woken = seconds > 0 and wake.wait(min(seconds, TIMEOUT_MAX))
         finally:
             with self._lock:
                 answer.waiters -= 1
+                self._followers -= 1
                 if not woken and self._leader is None:
                     self._call_next()  # it may have been this thread's turn to lead
         return woken
@@ -217,13 +218,18 @@ class Pipe:
             if self.closed:
                 self._drop_connection()
                 self._attachment.close()
-            if self._outstanding:
+            if self._followers:
                 self._call_next()
 
     def _call_next(self) -> None:
         answer = self._outstanding.awaited()
         if answer is not None and answer.wake is not None:
             answer.wake.set()
+
+    def _expire(self, answer: Answer, limit: float) -> None:
+        with self._lock:
+            if not answer.ready:
+                self._give_up(answer, limit)
 
     def _give_up(self, answer: Answer, limit: float) -> None:
         connection = self._connection
@@ -244,17 +250,18 @@ class Pipe:
 
     def _lead(self, answer: Answer, deadline: float) -> bool:
         """Receive for all until ``answer`` is settled; False if that takes too long."""
-        while not answer.done():
-            seconds = deadline - time.monotonic()
+        while not answer.ready:
+            seconds = deadline - monotonic()
             if seconds <= 0:
                 return False
             try:
-                if self._connection is None:
+                connection = self._connection
+                if connection is None:
                     self._connect(deadline)
                 else:
-                    messages = self._connection.receive(seconds)
+                    answers = connection.receive(seconds)
                     with self._lock:
-                        self._deliver(messages)
+                        self._deliver(answers)
             except TimeoutError:
                 return False
             except ConnectionError:
@@ -269,9 +276,8 @@ class Pipe:
                 raise
         return True
 
-    def _deliver(self, messages: list[bytes | bytearray]) -> None:
-        for message in messages:
-            request_id, result, error = protocol.parse_answer(message)
+    def _deliver(self, answers: Iterable[tuple[int, Any, ShmstoreError | None]]) -> None:
+        for request_id, result, error in answers:
             if request_id == 0:
                 raise error or ProtocolError("the server answered what nobody asked")
             answer = self._outstanding.take(request_id)
@@ -286,7 +292,7 @@ class Pipe:
     def _connect(self, deadline: float) -> None:
         """Connect, attach and send what has no answer; settle that if nobody listens any more."""
         try:
-            connection = open_connection(self.address, deadline - time.monotonic(), self._lock)
+            connection = open_connection(self.address, deadline - monotonic(), self._lock)
         except (TimeoutError, ShmstoreError):
             raise
         except OSError as error:
@@ -296,16 +302,19 @@ class Pipe:
             return
         client_id = self._outstanding.client_id
         try:
-            self._attachment.accept(connection.greet(client_id, deadline - time.monotonic()))
+            self._attachment.accept(connection.greet(client_id, deadline - monotonic()))
         except BaseException as error:
             connection.close()
             if isinstance(error, ConnectionError):
-                time.sleep(RECONNECT_PAUSE_SECONDS)
+                sleep(RECONNECT_PAUSE_SECONDS)
             raise
         with self._lock:
             self._connection = connection
-            for answer in self._outstanding.to_resend(time.monotonic()):
-                self._send(connection, answer)
+            now = monotonic()
+            for answer in self._outstanding.to_resend(now):
+                if answer.sent is None:
+                    answer.sent = now
+                connection.send(answer.id, answer.frame)
 
 
 def _closed_error() -> WriterUnavailable:

@@ -46,11 +46,13 @@ class Table(Readable, MutableMapping[Key, Any]):
 
         Raises InvalidKey, InvalidRecord, RecordTooLarge. Costs one round trip.
         """
-        return self._call("put", [key_of(key), pack(value)], int)
+        arguments = [self._name, self._namespace, key_of(key), pack(value)]
+        return self._handle.call("put", arguments, int)
 
     def __setitem__(self, key: Key, value: Any) -> None:
         """Store ``value`` under ``key``, as put()."""
-        self._call("put", [key_of(key), pack(value)], int)
+        arguments = [self._name, self._namespace, key_of(key), pack(value)]
+        self._handle.call("put", arguments, int)
 
     def insert_new(self, key: Key, value: Any) -> bool:
         """Store ``value`` unless ``key`` has a record; tell whether it was stored."""
