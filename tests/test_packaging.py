@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import textwrap
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -31,11 +35,12 @@ def source(tmp_path_factory) -> Path:
     return path
 
 
-def build(source: Path, kind: str) -> Path:
+def build(source: Path, kind: str, **environment: str) -> Path:
     """Build a distribution with the setuptools of this environment."""
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", BUILD.format(kind=kind)],
         cwd=source,
+        env={**os.environ, **environment},
         stdout=subprocess.DEVNULL,
         check=True,
     )
@@ -43,9 +48,28 @@ def build(source: Path, kind: str) -> Path:
     return built
 
 
-@pytest.fixture(scope="module")
-def wheel(source) -> Path:
-    return build(source, "wheel")
+def install(wheel: Path, prefix: Path) -> Path:
+    """Install a wheel without what it requires, which is here; return where its package is."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    command = [*pip, "--ignore-installed", "--no-warn-script-location"]
+    subprocess.run([*command, "--prefix", str(prefix), str(wheel)], check=True)
+    (package,) = prefix.rglob("shmstore/__init__.py")
+    return package.parent
+
+
+def run_installed(package: Path, script: str) -> list[str]:
+    """Run a script with an installed package, whatever engine is asked for here; its output."""
+    environment = {name: text for name, text in os.environ.items() if name != "SHMSTORE_ENGINE"}
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**environment, "PYTHONPATH": str(package.parent)},
+        cwd=package.parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stderr == ""
+    return ran.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +77,84 @@ def sdist(source) -> Path:
     return build(source, "sdist")
 
 
-def test_the_wheel_has_every_module_and_the_type_marker(source, wheel):
+@pytest.fixture(scope="module")
+def wheel(sdist, tmp_path_factory) -> Path:
+    """The wheel as others build it: from the source archive, with a compiler if there is one."""
+    path = tmp_path_factory.mktemp("unpacked")
+    subprocess.run(["tar", "-xzf", sdist, "-C", path], check=True)
+    (unpacked,) = path.iterdir()
+    return build(unpacked, "wheel")
+
+
+@pytest.fixture(scope="module")
+def pure_wheel(source) -> Path:
+    """The wheel of a machine whose compiler cannot compile."""
+    return build(source, "wheel", CC="/bin/false")
+
+
+def compiled_file() -> set[str]:
+    """The file of the native engine in a wheel; nothing if it cannot be compiled here."""
+    compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if shutil.which(compiler.split()[0]) and header.is_file():
+        return {f"shmstore/_native{sysconfig.get_config_var('EXT_SUFFIX')}"}
+    return set()
+
+
+def shipped_modules(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
-        shipped = {name for name in archive.namelist() if name.startswith("shmstore/")}
-    modules = {str(path.relative_to(source)) for path in (source / "shmstore").rglob("*.py")}
-    assert shipped == modules | {"shmstore/py.typed"}
+        return {name for name in archive.namelist() if name.startswith("shmstore/")}
+
+
+def every_module() -> set[str]:
+    return {str(path.relative_to(ROOT)) for path in (ROOT / "shmstore").rglob("*.py")}
+
+
+def test_the_wheel_has_every_module_and_the_type_marker_and_the_native_engine(wheel):
+    assert shipped_modules(wheel) == every_module() | {"shmstore/py.typed"} | compiled_file()
 
 
 def test_the_wheel_says_which_python_it_is_for(wheel):
-    assert "-py310-" in wheel.name
+    assert f"-cp{sys.version_info[0]}{sys.version_info[1]}-" in wheel.name
+
+
+def test_an_installed_wheel_brings_the_engine_of_its_format(wheel, tmp_path):
+    if not compiled_file():
+        pytest.skip("there is no C compiler, or Python's headers are missing")
+    package = install(wheel, tmp_path)
+    script = """
+        from shmstore import _native, layout
+        print(_native.NAME, _native.__file__)
+        print((_native.FORMAT_VERSION, _native.LAYOUT_DIGEST))
+        print((layout.FORMAT_VERSION, layout.digest()))
+    """
+    name, built, written = run_installed(package, textwrap.dedent(script))
+    assert name.startswith("native ")
+    assert Path(name.partition(" ")[2]).parent == package
+    assert built == written
+
+
+def test_without_a_compiler_the_pure_engine_is_installed_and_works(pure_wheel, tmp_path):
+    assert shipped_modules(pure_wheel) == every_module() | {"shmstore/py.typed"}
+    script = """
+        import shmstore.engine
+        with shmstore.start(capacity="1MiB") as server:
+            table = server.table("users")
+            table["ada"] = {"born": 1815}
+            print(table["ada"])
+        print(shmstore.engine.NAME)
+        print(shmstore.engine.WHY_PURE)
+    """
+    record, engine, why = run_installed(install(pure_wheel, tmp_path), textwrap.dedent(script))
+    assert (record, engine) == ("{'born': 1815}", "pure")
+    assert "No module named 'shmstore._native'" in why
+    assert "install a C compiler and Python's headers" in why
+
+
+def test_every_header_is_listed():
+    listed = re.findall(r'"(shmstore/native/\w+\.h)"', (ROOT / "pyproject.toml").read_text())
+    headers = (ROOT / "shmstore/native").glob("*.h")
+    assert listed == sorted(str(path.relative_to(ROOT)) for path in headers)
 
 
 def test_the_wheel_brings_the_records_of_the_demo(wheel):
@@ -85,20 +178,11 @@ def test_the_metadata(wheel):
     assert [line.partition(">=")[0] for line in required] == ["msgpack", "multiprocess"]
 
 
-def test_an_installed_wheel_finds_its_records(wheel, tmp_path):
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-    command = [*pip, "--ignore-installed", "--no-warn-script-location"]
-    subprocess.run([*command, "--prefix", str(tmp_path), str(wheel)], check=True)
-    (package,) = tmp_path.rglob("shmstore/__init__.py")
-    ran = subprocess.run(
-        [sys.executable, "-c", "from shmstore.demo import sample; print(sample.find_sample())"],
-        env={"PYTHONPATH": str(package.parent.parent)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert Path(ran.stdout.strip()).resolve().is_relative_to(tmp_path)
+def test_an_installed_wheel_finds_its_records(pure_wheel, tmp_path):
+    package = install(pure_wheel, tmp_path)
+    script = "from shmstore.demo import sample; print(sample.find_sample())"
+    (found,) = run_installed(package, script)
+    assert Path(found).resolve().is_relative_to(tmp_path)
 
 
 def test_the_source_archive_names_nobody_who_built_it(sdist):
