@@ -139,7 +139,7 @@ find_inserted(const struct lookup *lookup, uint64_t word_hash, uint64_t scope,
               uint64_t insertion, uint64_t committed, uint64_t *seen, struct fault *fault)
 {
     const struct memory *memory = &lookup->memory;
-    struct probe probe;
+    struct probe probe = {0};
     uint64_t entry;
     enum status status = probe_begin(memory, word_hash, &probe, fault);
     while (status == FINE) {

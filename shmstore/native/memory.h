@@ -35,18 +35,21 @@ enum status {
 
 /* What went wrong, in words, for the error that somebody else raises. */
 struct fault {
-    char text[256];
+    char text[512];
+    uint64_t requested, used, capacity; /* bytes, when the store is FULL */
 };
 
-__attribute__((format(printf, 3, 4))) static enum status
-fail(struct fault *fault, enum status status, const char *format, ...)
+__attribute__((cold, noinline, format(printf, 2, 3))) static void
+fault_say(struct fault *fault, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(fault->text, sizeof fault->text, format, arguments);
     va_end(arguments);
-    return status;
 }
+
+/* Say what is wrong; the value is the status, as a constant the compiler can see. */
+#define fail(fault, status, ...) (fault_say(fault, __VA_ARGS__), (status))
 
 struct memory {
     _Atomic uint64_t *words;
