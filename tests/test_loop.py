@@ -417,11 +417,23 @@ def test_another_version_of_the_protocol_is_named(bench: Bench, other: Talker) -
     assert refusal.details == {"client": 2, "server": 1}
 
 
-def test_requests_before_the_garbage_of_an_earlier_turn_stand(bench: Bench) -> None:
+@pytest.mark.parametrize("garbage", [b"garbage!", protocol.frame(b"\xc1")])
+def test_requests_before_the_garbage_of_an_earlier_turn_stand(bench: Bench, garbage: bytes) -> None:
     talker = bench.talker()
     talker.put(b"k")
     bench.turns(1)
-    talker.raw(b"garbage!")
+    talker.raw(garbage)
+    bench.turns()
+    first, last = talker.heard()
+    assert first.error is None
+    assert isinstance(last.error, ProtocolError)
+    assert bench.get(b"k") == ONE
+
+
+def test_a_request_is_answered_before_the_senseless_one_behind_it(bench: Bench) -> None:
+    talker = bench.talker()
+    talker.put(b"k")
+    talker.raw(protocol.frame(b"\xc1"))
     bench.turns()
     first, last = talker.heard()
     assert first.error is None

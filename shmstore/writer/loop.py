@@ -25,6 +25,7 @@ from ..protocol import (
     build_answer,
     build_error,
     parse_hello,
+    parse_request,
 )
 from .batch import Batch
 from .inquiries import Inquiries
@@ -35,6 +36,8 @@ from .trouble import presentable
 
 ACCEPTS_MAX = 64
 """Connections accepted in one turn."""
+EVENTS_MAX = 64
+"""Descriptors that are looked at in one turn; the others follow in the next."""
 TURN_REQUESTS_MAX = 128
 """Requests of one client applied in one turn."""
 ACCEPT_AGAIN_SECONDS = 1.0
@@ -80,13 +83,18 @@ class Loop:
 
     def run(self) -> None:
         """Serve until the end."""
+        seconds = self._due_seconds()
         while not self.ended:
-            self.step(self._due_seconds())
+            seconds = self.step(seconds)
 
-    def step(self, seconds: float | None = 0.0) -> None:
-        """Wait so long for something to do (None: as long as it takes), and do it."""
+    def step(self, seconds: float | None = 0.0) -> float | None:
+        """Wait so long for something to do (None: as long as it takes), and do it.
+
+        Return how long the next turn may wait. Whoever waits for an answer waits for what stands
+        here before it is sent, so what can be done afterwards is.
+        """
         active = []
-        for fd, events in self._poll.poll(seconds):
+        for fd, events in self._poll.poll(seconds, EVENTS_MAX):
             peer = self._peers.get(fd)
             if peer is None:
                 self._handlers[fd]()
@@ -98,8 +106,11 @@ class Loop:
         self._batch.commit()
         for peer in active:
             self._settle(peer)
-        if self._due_seconds() == 0.0:
+        due = self._due_seconds()
+        if due == 0.0:
             self._tidy()
+            due = self._due_seconds()
+        return due
 
     def close(self) -> None:
         """Close all connections; those who asked are not answered any more."""
@@ -141,10 +152,10 @@ class Loop:
         for _ in range(TURN_REQUESTS_MAX):
             if not peer.servable:
                 return
-            request = peer.requests.popleft()
             try:
-                self._handle(peer, request)
+                self._handle(peer, parse_request(peer.requests.popleft()))
             except ShmstoreError as error:
+                self._batch.commit()  # what came before it is answered before it
                 peer.refuse(error)
 
     def _settle(self, peer: Peer) -> None:
@@ -236,10 +247,12 @@ class Loop:
         if self._batch.committed != self._settled:
             self._settled = self._batch.committed
             self._settle_at = self._now() + SETTLE_SECONDS
-        times = [at for at in (self._accept_at, self._settle_at) if at is not None]
-        waits = [max(0.0, at - self._now()) for at in times]
-        sessions = self._sessions.due_seconds()
-        return min(waits if sessions is None else [*waits, sessions], default=None)
+        due = self._sessions.due_seconds()
+        for at in (self._accept_at, self._settle_at):
+            if at is not None:
+                seconds = max(0.0, at - self._now())
+                due = seconds if due is None or seconds < due else due
+        return due
 
     def _tidy(self) -> None:
         if self._settle_at is not None and self._settle_at <= self._now():

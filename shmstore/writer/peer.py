@@ -12,7 +12,7 @@ import struct
 from collections import deque
 
 from ..errors import ProtocolError, ShmstoreError
-from ..protocol import FrameDecoder, Request, build_error, frame, parse_request
+from ..protocol import FrameDecoder, build_error, frame
 from .sessions import Session
 
 RECEIVE_BYTES = 1 << 16
@@ -38,7 +38,8 @@ class Peer:
         connected.setblocking(False)
         self._socket = connected
         self.fd = connected.fileno()
-        self.requests: deque[Request] = deque()
+        self.requests: deque[bytes | bytearray] = deque()
+        """Messages that were received and not looked at yet."""
         self.greeted = False
         """Whether it has a session."""
         self.ended = False
@@ -82,8 +83,7 @@ class Peer:
             self.ended = True
             return
         try:
-            for message in self._decoder.feed(data):
-                self.requests.append(parse_request(message))
+            self.requests += self._decoder.feed(data)
         except ProtocolError as error:
             self.refuse(error)
 
