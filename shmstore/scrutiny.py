@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
@@ -48,12 +49,15 @@ class _Place(NamedTuple):
     depth: int
 
 
-def scrutinize(record: Any, opaque: frozenset[type] = frozenset()) -> None:
+def scrutinize(
+    record: Any, opaque: frozenset[type] = frozenset(), values: AbstractSet[type] = frozenset()
+) -> None:
     """Raise InvalidRecord, naming path, type and remedy, for the first thing that is wrong.
 
-    ``opaque`` are further types to let pass. Returns None where nothing is found.
+    ``opaque`` are further types to let pass, ``values`` such as no key may have. Returns None
+    where nothing is found.
     """
-    known = _SAFE | opaque
+    known = _SAFE | opaque | values
     keys = _KEY_TYPES | opaque
     stack = [_Place(record, None, None, 0)]
     while stack:
