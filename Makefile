@@ -16,4 +16,5 @@ docs: # that the documents describe the code
 
 clean: # everything that a build or a test run leaves in the tree
 	rm -rf .venv build dist *.egg-info htmlcov .coverage .coverage.* .hypothesis .*_cache
+	rm -f shmstore/_native.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
