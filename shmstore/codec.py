@@ -49,7 +49,8 @@ _DECODE_ERRORS = (
 )
 
 _plain_packer = partial(msgpack.Packer, strict_types=True, datetime=True, buf_size=4096)
-_decode = partial(msgpack.unpackb, strict_map_key=False, timestamp=3)
+decode = partial(msgpack.unpackb, strict_map_key=False, timestamp=3)
+"""``unpack`` without its errors, for the engine."""
 _scalar = partial(msgpack.packb, datetime=True)
 
 
@@ -159,7 +160,7 @@ def unpack(data: bytes) -> Any:
     client stored what Python cannot represent (unhashable keys, text that is not UTF-8).
     """
     try:
-        return _decode(data)
+        return decode(data)
     except _DECODE_ERRORS as error:
         raise _unreadable(error) from error
 

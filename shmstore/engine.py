@@ -14,9 +14,24 @@ from typing import TYPE_CHECKING
 from . import layout, pure
 from .pure import INVARIANTS, check_segment  # for both engines: what is checked checks not itself
 
-__all__ = ["INVARIANTS", "NAME", "Found", "Owner", "Reader", "check_segment", "is_formatted"]
+__all__ = [
+    "INVARIANTS",
+    "NAME",
+    "Found",
+    "Owner",
+    "Reader",
+    "Record",
+    "RecordArray",
+    "View",
+    "check_segment",
+    "is_formatted",
+    "record_of",
+]
 
-_TWINS = ("NAME", "Found", "Owner", "Reader", "is_formatted")
+_TWINS = (
+    *("NAME", "Found", "Owner", "Reader", "Record", "RecordArray", "View", "is_formatted"),
+    "record_of",
+)
 _REMEDY = "install a C compiler and Python's headers, then shmstore again, without pip's cache"
 _X86_ONLY = "the pure engine needs the memory order of x86: here concurrent reads may be wrong"
 
@@ -44,8 +59,9 @@ if _demanded != "pure":
         if _demanded:
             raise ImportError(WHY_PURE) from error
 if TYPE_CHECKING:
-    from .pure import NAME, Found, Owner, Reader, is_formatted
+    from .pure import NAME, Found, Owner, Reader, Record, RecordArray, View, is_formatted, record_of
 else:
-    NAME, Found, Owner, Reader, is_formatted = (getattr(_engine, name) for name in _TWINS)
+    for _name in _TWINS:
+        globals()[_name] = getattr(_engine, _name)
 if _engine is pure and platform.machine() not in ("x86_64", "AMD64", "i686"):
     warnings.warn(_X86_ONLY, RuntimeWarning, stacklevel=2)

@@ -1,6 +1,6 @@
 """The reference engine, in plain Python. Imports point down:
 
-    owner                          the writer's batches
+    owner; view                    the writer's batches; lookups by key, the base of a table
     check                          every invariant
     recovery; lists                taking over a dead writer's segment; the lists a batch changed
     staging; reader                the open batch; lookups in one snapshot, from any process
@@ -8,6 +8,7 @@
     index; order                   from a hash to an entry; records by position
     heap; free                     blocks, and the quarantine of those just given up
     records; clock; hashing        entries; F, K and R; the keyed hash
+    record                         what is stored, decoded where it is touched
 
 Racing memory is loaded and stored as aligned 8-byte words through a memoryview; CPython emits
 plain moves for these and no fence, which x86 orders as the protocol needs and others do not.
@@ -16,7 +17,21 @@ plain moves for these and no fence, which x86 orders as the protocol needs and o
 from .check import INVARIANTS, check_segment
 from .owner import Found, Owner
 from .reader import Reader, is_formatted
+from .record import Record, RecordArray, record_of
+from .view import View
 
-__all__ = ["INVARIANTS", "NAME", "Found", "Owner", "Reader", "check_segment", "is_formatted"]
+__all__ = [
+    "INVARIANTS",
+    "NAME",
+    "Found",
+    "Owner",
+    "Reader",
+    "Record",
+    "RecordArray",
+    "View",
+    "check_segment",
+    "is_formatted",
+    "record_of",
+]
 
 NAME = "pure"

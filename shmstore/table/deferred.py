@@ -11,8 +11,9 @@ from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
+from ..engine import Reader
 from ..errors import RequestTimeout, ShmstoreError
-from .handles import Answer, Link, Reads
+from .handles import Answer, Link
 from .table import Table
 
 OTHERS_MAX = 10
@@ -67,7 +68,7 @@ class Deferred:
         raise NotImplementedError
 
     @property
-    def reader(self) -> Reads:
+    def reader(self) -> Reader:
         self._refuse_to_read()
 
     def read(self, method: str, *arguments: Any) -> NoReturn:

@@ -10,18 +10,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar, cast
 
+from ..engine import Reader
 from ..errors import InvalidArgument
-from ..keys import Key, shown
+from ..keys import shown
 
 Result = TypeVar("Result")
-
-
-class Reads(Protocol):
-    """The part of the engine's Reader that tables call without a detour."""
-
-    def scope(self, table: str, namespace: str) -> int: ...
-
-    def get(self, scope: int, key: Key) -> bytes | None: ...
 
 
 class Answer(Protocol):
@@ -43,7 +36,7 @@ class Handle(Protocol):
     """Where mutations go and where reads come from."""
 
     @property
-    def reader(self) -> Reads:
+    def reader(self) -> Reader:
         """The reader of the mapped segment."""
         ...
 

@@ -5,21 +5,18 @@ None of it needs the writer, but for reads that the writer overtook on every try
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..codec import unpack, unpack_field
-from ..errors import ReadStalled
+from ..engine import Reader, View, record_of
+from ..errors import RecordNotFound
 from ..keys import Key, key_of, keys_of, missing, name_of
 from .handles import Handle, check_handle
 from .views import TableItems, TableKeys, TableValues, walk, walk_keys
 
-OVERTAKEN_OR_CLOSED = (ReadStalled, ValueError)
-"""Why a reader gives no answer; the client then asks the writer, or says that it was closed."""
 
-
-class Readable(Mapping[Key, Any]):
+class Readable(View, Mapping[Key, Any]):
     """A mapping from keys to records that lie in shared memory. Any process may call all of it."""
 
     def __init__(self, handle: Handle, name: str, namespace: str = "") -> None:
@@ -45,47 +42,15 @@ class Readable(Mapping[Key, Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._handle, self._name, self._namespace)
 
-    @cached_property
-    def _scope(self) -> int:
-        return self._handle.reader.scope(self._name, self._namespace)
+    def _attach(self) -> tuple[Reader, int]:
+        reader = self._handle.reader
+        return reader, reader.scope(self._name, self._namespace)
 
-    @cached_property
-    def _look_up(self) -> Callable[[int, Key], bytes | None]:
-        return self._handle.reader.get
+    def _ask(self, method: str, key: Key) -> Any:
+        return self._handle.read(method, self._attach()[1], key_of(key))
 
-    def get_bytes(self, key: Key, default: Any = None) -> Any:
-        """Return the record as the msgpack bytes that are stored, or ``default``.
-
-        One lookup in memory. Raises InvalidKey.
-        """
-        try:
-            data = self._look_up(self._scope, key)
-        except OVERTAKEN_OR_CLOSED:
-            data = self._handle.read("get", self._scope, key_of(key))
-        return default if data is None else data
-
-    def get(self, key: Key, default: Any = None) -> Any:
-        """Return the record of ``key``, or ``default``.
-
-        One lookup in memory and decoding. Raises InvalidKey.
-        """
-        # get_bytes() once more: a call would cost about as much as the lookup.
-        try:
-            data = self._look_up(self._scope, key)
-        except OVERTAKEN_OR_CLOSED:
-            data = self._handle.read("get", self._scope, key_of(key))
-        return default if data is None else unpack(data)
-
-    def __getitem__(self, key: Key) -> Any:
-        """Return the record of ``key``; RecordNotFound (a KeyError) if there is none."""
-        data = self.get_bytes(key)
-        if data is None:
-            raise missing(key_of(key), self._name, self._namespace)
-        return unpack(data)
-
-    def __contains__(self, key: object) -> bool:
-        """Tell whether ``key`` has a record. InvalidKey for what can never be a key."""
-        return bool(self._handle.read("contains", self._scope, key_of(key)))
+    def _missing(self, key: Key) -> RecordNotFound:
+        return missing(key_of(key), self._name, self._namespace)
 
     def __len__(self) -> int:
         """Return the number of records. Costs one lookup, whatever the size."""
@@ -132,15 +97,17 @@ class Readable(Mapping[Key, Any]):
         """Return a dict of all records. Unlike dict(table) it looks none of them up again."""
         return dict(self.items())
 
-    def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
+    def get_many(self, keys: Iterable[Key], *, lazy: bool = False) -> dict[Key, Any]:
         """Return the records of those ``keys`` that are there, in the order given.
 
-        All are of one snapshot. Costs a lookup per key. Raises InvalidKey.
+        All are of one snapshot; if ``lazy``, as record() gives them. Costs a lookup per key.
+        Raises InvalidKey.
         """
         wanted = keys_of(keys)
-        found = self._handle.read("get_many", self._scope, wanted)
+        found = self._handle.read("get_many", self._attach()[1], wanted)
+        opened = record_of if lazy else unpack
         return {
-            key: unpack(data) for key, data in zip(wanted, found, strict=True) if data is not None
+            key: opened(data) for key, data in zip(wanted, found, strict=True) if data is not None
         }
 
     def get_field(self, key: Key, field: Any, default: Any = None) -> Any:
@@ -151,16 +118,9 @@ class Readable(Mapping[Key, Any]):
         data = self.get_bytes(key)
         return default if data is None else unpack_field(data, field, default)
 
-    def version(self, key: Key) -> int:
-        """Return the version of the record of ``key``; 0 if there is none.
-
-        Each mutation of a record gives it a higher one. Meant for compare_and_swap().
-        """
-        return int(self._handle.read("version", self._scope, key_of(key)) or 0)
-
     def get_versioned(self, key: Key, default: Any = None) -> tuple[int, Any]:
         """Return (version, record) of one snapshot; (0, ``default``) if there is none."""
-        found = self._handle.read("get_versioned", self._scope, key_of(key))
+        found = self._ask("get_versioned", key)
         return (0, default) if found is None else (int(found[0]), unpack(found[1]))
 
     def __or__(self, other: Mapping[Key, Any]) -> dict[Key, Any]:
