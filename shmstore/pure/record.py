@@ -66,12 +66,13 @@ def field_of(data: bytes, field: Any, default: Any = None) -> Any:
 class _Packed:
     """Part of some bytes, which never change: what both kinds of record have in common."""
 
-    __slots__ = ("_data", "_end", "_kept", "_start")
+    __slots__ = ("_data", "_end", "_kept", "_places", "_start")
 
     _data: bytes
     _start: int
     _end: int
     _kept: dict[int, Any]  # by where the value begins
+    _places: Any  # of the values inside, from the first touch on
 
     def __init__(self, data: bytes) -> None:
         if type(data) is not bytes:
@@ -86,6 +87,7 @@ class _Packed:
         _set(self, "_start", place[0])
         _set(self, "_end", place[1])
         _set(self, "_kept", {})
+        _set(self, "_places", None)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         self._refuse_to_change()
@@ -154,9 +156,7 @@ class Record(_Packed, Mapping[Any, Any]):
     that cannot be decoded is an InvalidRecord where it is touched, each time.
     """
 
-    __slots__ = ("_places",)
-
-    _places: dict[Any, Place]
+    __slots__ = ()
 
     def __getitem__(self, key: Any) -> Any:
         return self._at(self._fields()[key])
@@ -205,17 +205,15 @@ class Record(_Packed, Mapping[Any, Any]):
         return {key: self._at(place) for key, place in self._fields().items()}
 
     def _fields(self) -> dict[Any, Place]:
-        try:
-            return self._places
-        except AttributeError:
-            places = iter(self._inside())
-        fields: dict[Any, Place] = {}
-        try:
-            for place in places:
-                fields[_key(self._data, *place)] = next(places)
-        except (TypeError, UnicodeDecodeError):
-            self._fail()
-        _set(self, "_places", fields)
+        """Where the value of each key lies."""
+        if self._places is None:
+            data, places = self._data, self._inside()
+            try:
+                keys = [_key(data[start:end]) for start, end in places[::2]]
+            except (TypeError, UnicodeDecodeError):
+                self._fail()
+            _set(self, "_places", dict(zip(keys, places[1::2], strict=True)))
+        fields: dict[Any, Place] = self._places
         return fields
 
 
@@ -226,9 +224,7 @@ class RecordArray(_Packed, Sequence[Any]):
     It stands for a list as a Record stands for a dict; a slice of it is a list.
     """
 
-    __slots__ = ("_places",)
-
-    _places: list[Place]
+    __slots__ = ()
 
     def __getitem__(self, index: Any) -> Any:
         places: Any = self._values()[index]
@@ -257,11 +253,10 @@ class RecordArray(_Packed, Sequence[Any]):
     append = clear = extend = insert = pop = remove = reverse = sort = _Packed._refuse_to_change
 
     def _values(self) -> list[Place]:
-        try:
-            return self._places
-        except AttributeError:
+        if self._places is None:
             _set(self, "_places", self._inside())
-            return self._places
+        values: list[Place] = self._places
+        return values
 
 
 accept_packed(Record, RecordArray)
@@ -283,11 +278,11 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (dict, list)) else dict(value)
 
 
-def _key(data: bytes, start: int, end: int) -> Any:
-    """The key from ``start`` to ``end``. TypeError or UnicodeDecodeError if it can be none."""
-    if 0xA0 <= data[start] <= 0xBF:  # nearly all of them
-        return str(data[start + 1 : end], "utf-8")
-    key = unpack(data[start:end])
+def _key(data: bytes) -> Any:
+    """A packed key as an object. TypeError or UnicodeDecodeError if it can be none."""
+    if 0xA0 <= data[0] <= 0xBF:  # nearly all of them
+        return str(data[1:], "utf-8")
+    key = unpack(data)
     hash(key)
     return key
 
