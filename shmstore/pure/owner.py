@@ -181,6 +181,19 @@ class Owner:
 
     # Staging
 
+    def stage(
+        self, messages: Sequence[bytes | bytearray], count_max: int, seen: int, in_flight_max: int
+    ) -> tuple[list[tuple[int, int, str, bytes]], str]:
+        """Stage the first of some requests from their bytes; return (id, oldest, operation,
+        answer) of each, and what the next one needs.
+
+        That is "general" treatment; or that the batch ends first, as it holds a key of it
+        ("blocked"); or that it is taken apart, as the request failed "half done"; or nothing:
+        "done". This engine leaves all to the operations; the native one stages what is plain and
+        cannot fail but for room: its ids lie above ``seen``.
+        """
+        return [], "general"
+
     def put(
         self,
         table: str,

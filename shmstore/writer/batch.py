@@ -7,11 +7,12 @@ none succeeds by half and none fails for another's sake. No input or output; wri
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple, Protocol
 
 from ..engine import Owner
 from ..errors import ProtocolError, ShmstoreError
-from ..protocol import Request, build_answer, build_error
+from ..protocol import IN_FLIGHT_MAX, Request, build_answer, build_error, parse_request
 from .operations import Operations
 from .sessions import Session, Sessions
 from .trouble import presentable
@@ -37,9 +38,17 @@ class Client(Protocol):
         """Take an answer; must not fail."""
 
 
+class _Plain(NamedTuple):
+    """A request that the engine staged from its bytes."""
+
+    id: int
+    oldest: int
+    message: bytes | bytearray
+
+
 class _Entry(NamedTuple):
     client: Client
-    request: Request
+    request: Request | _Plain
     answer: bytes
 
 
@@ -70,9 +79,35 @@ class Batch:
             self.commit()
         session.seen = request.id
         self._stage(client, request)
-        full = len(self._entries) >= REQUESTS_MAX or self._answer_bytes > ANSWER_BYTES_MAX
-        if alone or full:
+        if alone or self._is_full():
             self.commit()
+
+    def add_plain(
+        self, client: Client, messages: deque[bytes | bytearray], count_max: int
+    ) -> list[str]:
+        """Take off the first messages those that the engine can stage as they are, in one call;
+        return their operations. It leaves to ``add`` whatever is odd, fails, or was sent before.
+        """
+        session = client.session
+        operations: list[str] = []
+        while messages and len(operations) < count_max:
+            room = min(count_max - len(operations), REQUESTS_MAX - len(self._entries))
+            staged, outcome = self._owner.stage(messages, room, session.seen, IN_FLIGHT_MAX)
+            for request_id, oldest, operation, answer in staged:
+                plain = _Plain(request_id, oldest, messages.popleft())
+                self._entries.append(_Entry(client, plain, answer))
+                self._answer_bytes += len(answer)
+                operations.append(operation)
+            if staged:
+                session.seen = staged[-1][0]
+            if outcome == "half done":
+                self._separate()
+                break
+            if outcome == "blocked" or self._is_full():
+                self.commit()
+            elif outcome == "general":
+                break
+        return operations
 
     def commit(self) -> None:
         """Publish what is staged, and deliver the answers."""
@@ -93,6 +128,9 @@ class Batch:
         for client, _, answer in entries:
             client.deliver(answer)
 
+    def _is_full(self) -> bool:
+        return len(self._entries) >= REQUESTS_MAX or self._answer_bytes > ANSWER_BYTES_MAX
+
     def _publish(self, entries: list[_Entry]) -> None:
         for client, request, answer in entries:
             client.session.remember(request, answer)
@@ -110,7 +148,8 @@ class Batch:
 
     def _one_by_one(self, entries: list[_Entry]) -> None:
         for client, request, _ in entries:
-            self._stage(client, request)
+            whole = request if isinstance(request, Request) else parse_request(request.message)
+            self._stage(client, whole)
             self.commit()
 
     def _stage(self, client: Client, request: Request) -> None:

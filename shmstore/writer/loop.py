@@ -149,9 +149,15 @@ class Loop:
 
     def _serve(self, peer: Peer) -> None:
         """Apply the requests of a client, within its turn."""
-        for _ in range(TURN_REQUESTS_MAX):
-            if not peer.servable:
-                return
+        left = TURN_REQUESTS_MAX
+        while left > 0 and peer.servable:
+            if peer.greeted:
+                plain = self._batch.add_plain(peer, peer.requests, left)
+                self._requests.update(plain)
+                left -= len(plain)
+                if not peer.requests or left == 0:
+                    return
+            left -= 1
             try:
                 self._handle(peer, parse_request(peer.requests.popleft()))
             except ShmstoreError as error:

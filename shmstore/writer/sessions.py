@@ -8,14 +8,25 @@ sent again. Writer process only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from ..codec import message_pack, message_unpack
 from ..engine import Owner
 from ..errors import CorruptSegment, ShmstoreError
-from ..protocol import CLIENT_ID_BYTES, SESSION_SECONDS, Request
+from ..protocol import CLIENT_ID_BYTES, SESSION_SECONDS
 
 TABLE = ""
 NAMESPACE = "s"
+
+
+class Numbered(Protocol):
+    """What a session must know of a request."""
+
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def oldest(self) -> int: ...
 
 
 class Session:
@@ -30,7 +41,7 @@ class Session:
         self.seen = 0
         self.answers: dict[int, bytes] = {}
 
-    def remember(self, request: Request, answer: bytes) -> None:
+    def remember(self, request: Numbered, answer: bytes) -> None:
         """Keep the answer until the client says it is not waiting for it any more."""
         answers = self.answers
         while answers:
@@ -40,7 +51,7 @@ class Session:
             del answers[first]
         answers[request.id] = answer
 
-    def retract(self, request: Request) -> None:
+    def retract(self, request: Numbered) -> None:
         """Forget an answer that was never given."""
         self.answers.pop(request.id, None)
 
