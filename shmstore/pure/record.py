@@ -63,6 +63,12 @@ def field_of(data: bytes, field: Any, default: Any = None) -> Any:
     return value.copy() if type(value) in (Record, RecordArray) else value
 
 
+def refuse(data: bytes) -> NoReturn:
+    """Raise the InvalidRecord that says why these bytes are no record."""
+    unpack(data)
+    raise InvalidRecord("the bytes are no readable msgpack record", path="record")
+
+
 class _Packed:
     """Part of some bytes, which never change: what both kinds of record have in common."""
 
@@ -138,11 +144,7 @@ class _Packed:
         try:
             return _walk(self._data, self._start, self._end)
         except IndexError:
-            self._fail()
-
-    def _fail(self) -> NoReturn:
-        unpack(self._data[self._start : self._end])  # says what is wrong
-        raise InvalidRecord("the bytes are no readable msgpack record", path="record")
+            refuse(self._data[self._start : self._end])
 
 
 @final
@@ -211,7 +213,7 @@ class Record(_Packed, Mapping[Any, Any]):
             try:
                 keys = [_key(data[start:end]) for start, end in places[::2]]
             except (TypeError, UnicodeDecodeError):
-                self._fail()
+                refuse(self._data[self._start : self._end])
             _set(self, "_places", dict(zip(keys, places[1::2], strict=True)))
         fields: dict[Any, Place] = self._places
         return fields
