@@ -6,6 +6,7 @@ changes meanwhile: the writer between two batches, or a reader that finds the cl
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Iterator
 
 from ..layout import (
@@ -69,6 +70,19 @@ def check_segment(
     except (Damaged, IndexError, ValueError) as error:
         check.problems.append(f"the walk ended at damage: {error}")
     return check.problems[:_PROBLEMS_MAX]
+
+
+def check_memory(memory: mmap.mmap, unused: Iterable[tuple[int, int]] | None = None) -> list[str]:
+    """As ``check_segment``, for an engine that has no views of the memory to give."""
+    lookup = Lookup(memory)
+    data = memoryview(memory)
+    words = data.cast("Q")
+    try:
+        return check_segment(data, words, lookup, unused)
+    finally:
+        words.release()
+        data.release()
+        lookup.close()
 
 
 class _Check:
