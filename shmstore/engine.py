@@ -25,12 +25,15 @@ __all__ = [
     "View",
     "check_segment",
     "is_formatted",
+    "pack",
+    "quick_answers",
+    "quick_frame",
     "record_of",
 ]
 
 _TWINS = (
     *("NAME", "Found", "Owner", "Reader", "Record", "RecordArray", "View", "is_formatted"),
-    "record_of",
+    *("pack", "quick_answers", "quick_frame", "record_of"),
 )
 _REMEDY = "install a C compiler and Python's headers, then shmstore again, without pip's cache"
 _X86_ONLY = "the pure engine needs the memory order of x86: here concurrent reads may be wrong"
@@ -59,7 +62,20 @@ if _demanded != "pure":
         if _demanded:
             raise ImportError(WHY_PURE) from error
 if TYPE_CHECKING:
-    from .pure import NAME, Found, Owner, Reader, Record, RecordArray, View, is_formatted, record_of
+    from .pure import (
+        NAME,
+        Found,
+        Owner,
+        Reader,
+        Record,
+        RecordArray,
+        View,
+        is_formatted,
+        pack,
+        quick_answers,
+        quick_frame,
+        record_of,
+    )
 else:
     for _name in _TWINS:
         globals()[_name] = getattr(_engine, _name)

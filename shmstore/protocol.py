@@ -20,10 +20,12 @@ from __future__ import annotations
 
 import reprlib
 import struct
+from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
 from . import layout
 from .codec import message_pack, message_unpack
+from .engine import quick_answers, quick_frame
 from .errors import ProtocolError, RecordTooLarge, ShmstoreError, rebuild
 
 PROTOCOL_VERSION = 1
@@ -166,7 +168,10 @@ class FrameDecoder:
 
 def frame_request(request_id: int, oldest: int, operation: str, arguments: list[Any]) -> bytes:
     """Return a request as it travels. RecordTooLarge beyond FRAME_BYTES_MAX."""
-    return frame(message_pack([request_id, oldest, operation, arguments]))
+    quick = quick_frame(request_id, oldest, operation, arguments)
+    if quick is not None:
+        return quick
+    return frame(build_request(request_id, oldest, operation, arguments))
 
 
 def build_request(request_id: int, oldest: int, operation: str, arguments: list[Any]) -> bytes:
@@ -243,6 +248,15 @@ def parse_answer(message: bytes | bytearray) -> Answer:
     if type(details) is not dict or not all(type(name) is str for name in details):
         raise ProtocolError(f"answer {request_id}: the error details are {_brief(details)}")
     return Answer(request_id, None, rebuild(code, text, details))
+
+
+def parse_answers(decoder: FrameDecoder, data: bytes) -> Iterable[Answer | tuple[int, Any, None]]:
+    """Return the answers that ``data`` completes in the stream of ``decoder``, oldest first.
+
+    ProtocolError, at once or where the senseless one would come.
+    """
+    quick = None if decoder.inside else quick_answers(data)
+    return map(parse_answer, decoder.feed(data)) if quick is None else quick
 
 
 def _bounded(message: bytes) -> bytes:

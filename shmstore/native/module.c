@@ -2,6 +2,7 @@
 
      view_type owner_type              what Python calls
      sequences reader_type             reads of one snapshot
+     wire                              records and messages to msgpack, answers back
      owner recovery lists order        the writer's batches
      staging index heap free           the open batch, its words and its blocks
      lookup walk probe records         the ways through the memory
@@ -9,8 +10,10 @@
 
    From owner.h downwards it is plain C11 that knows no Python. */
 
+#include "owner_type.h"
 #include "sequences.h"
 #include "view_type.h"
+#include "wire.h"
 
 static PyObject *
 is_formatted(PyObject *Py_UNUSED(module), PyObject *memory)
@@ -27,6 +30,7 @@ is_formatted(PyObject *Py_UNUSED(module), PyObject *memory)
 static PyMethodDef module_methods[] = {
     {"is_formatted", is_formatted, METH_O,
      "is_formatted(memory)\n--\n\nTell whether a writer has laid out this segment."},
+    WIRE_METHODS,
     {NULL, NULL, 0, NULL},
 };
 
@@ -40,9 +44,9 @@ add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type)
 static int
 module_exec(PyObject *module)
 {
-    if (support_setup() < 0 || view_setup() < 0 ||
+    if (support_setup() < 0 || wire_setup() < 0 || view_setup() < 0 ||
         add_type(module, &reader_spec, &ReaderType) < 0 ||
-        add_type(module, &view_spec, &ViewType) < 0) {
+        add_type(module, &view_spec, &ViewType) < 0 || owner_setup(module) < 0) {
         return -1;
     }
     if (PyModule_AddStringConstant(module, "NAME", "native") < 0 ||

@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from .. import protocol, runtime
-from ..errors import ProtocolError, StoreNotFound
+from ..errors import ProtocolError, ShmstoreError, StoreNotFound
 
 RECEIVE_BYTES = 1 << 16
 RECEIVE_BYTES_MAX = 1 << 20
@@ -92,7 +92,7 @@ class Connection:
                 return True
         return False
 
-    def receive(self, seconds: float) -> Iterable[protocol.Answer]:
+    def receive(self, seconds: float) -> Iterable[tuple[int, Any, ShmstoreError | None]]:
         """Wait until something arrives; return the answers that are complete, perhaps none.
 
         TimeoutError when nothing came for so long, ConnectionError when the other side is gone,
@@ -112,7 +112,7 @@ class Connection:
             raise ConnectionResetError(*error.args) from None
         if not data:
             raise ConnectionResetError("the writer hung up")
-        return map(protocol.parse_answer, self._decoder.feed(data))
+        return protocol.parse_answers(self._decoder, data)
 
     def greet(self, client_id: bytes, seconds: float) -> Greeting:
         """Say hello; return what the writer answered, with the descriptor of its segment.

@@ -8,17 +8,19 @@
     index; order                   from a hash to an entry; records by position
     heap; free                     blocks, and the quarantine of those just given up
     records; clock; hashing        entries; F, K and R; the keyed hash
-    record                         what is stored, decoded where it is touched
+    record; wire                   what is stored, decoded where it is touched; no short cuts
 
 Racing memory is loaded and stored as aligned 8-byte words through a memoryview; CPython emits
 plain moves for these and no fence, which x86 orders as the protocol needs and others do not.
 """
 
+from ..codec import pack
 from .check import INVARIANTS, check_segment
 from .owner import Found, Owner
 from .reader import Reader, is_formatted
 from .record import Record, RecordArray, record_of
 from .view import View
+from .wire import quick_answers, quick_frame
 
 __all__ = [
     "INVARIANTS",
@@ -31,6 +33,9 @@ __all__ = [
     "View",
     "check_segment",
     "is_formatted",
+    "pack",
+    "quick_answers",
+    "quick_frame",
     "record_of",
 ]
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
-from ..codec import pack, unpack
+from ..codec import unpack
+from ..engine import pack
 from ..errors import RecordNotFound
 from ..keys import Key, key_of, keys_of, missing, shown
 from .arguments import amounts_of, is_something, same, version_of

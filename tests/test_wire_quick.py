@@ -1,0 +1,186 @@
+"""The short cuts of both engines: what they give is what the codec gives, or they give nothing."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from datetime import datetime, timezone
+from enum import IntEnum
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shmstore import codec, protocol
+from shmstore.errors import InvalidRecord, ProtocolError, ShmstoreError
+
+SHARED = settings(
+    max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)  # an engine has no state
+
+
+class Number(IntEnum):
+    ONE = 1
+
+
+EDGES = [
+    sign * (1 << bits) + step
+    for bits in (0, 4, 5, 7, 8, 15, 16, 31, 32, 62)
+    for step in (-1, 0, 1)
+    for sign in (-1, 1)
+]
+SIZES = [0, 1, 15, 16, 31, 32, 255, 256, 65535, 65536]
+SAMPLES: list[Any] = [
+    *EDGES, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, -(1 << 63),
+    None, True, False, 0.0, -0.0, 1.5, math.inf, -math.inf, 1e308, 5e-324,
+    *("x" * size for size in SIZES), *("é" * size for size in SIZES), "\0", "😀", "a\0é",
+    *(b"x" * size for size in SIZES),
+    *([None] * size for size in SIZES), (), (1, (2, [3])),
+    *({f"{number}": number for number in range(size)} for size in SIZES),
+    {1: 1, b"k": 2, "k": 3}, {None: 0, True: 1, 2.5: 2}, {"nested": [{"a": [{}, [], ()]}]},
+    datetime(2026, 7, 30, tzinfo=timezone.utc), bytearray(b"x"), memoryview(b"x"),
+]  # fmt: skip
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.floats()
+    | st.text()
+    | st.binary()
+)
+keys = st.text() | st.binary() | st.integers(-(1 << 63), (1 << 64) - 1)
+plain = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner) | st.dictionaries(keys, inner) | st.tuples(inner, inner),
+    max_leaves=30,
+)
+
+
+def reference(message: list[Any]) -> bytes:
+    return protocol.frame(codec.message_pack(message))
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("record", SAMPLES, ids=reprlib.repr)
+def test_packing_gives_the_bytes_of_the_codec(engine: ModuleType, record: Any) -> None:
+    assert engine.pack(record) == codec.pack(record)
+    frame = engine.quick_frame(7, 5, "put", ["t", "", b"k", record])
+    if frame is not None:
+        assert frame == reference([7, 5, "put", ["t", "", b"k", record]])
+
+
+@given(record=plain)
+@SHARED
+def test_packing_agrees_on_whatever_there_is(engine: ModuleType, record: Any) -> None:
+    assert engine.pack(record) == codec.pack(record)
+    assert engine.quick_frame(record) in (None, reference([record]))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *("\ud800", ["\ud800"], {"\ud800": 1}, {math.nan: 1}, 1 << 64, -(1 << 63) - 1),
+        *(object(), {1, 2}, 1j, Number.ONE, {(1,): 1}, {"a": {"b": [Number.ONE]}}),
+        *(datetime(2026, 7, 30), nested(2000)),
+    ],
+    ids=reprlib.repr,
+)
+def test_what_cannot_be_stored_is_refused_as_the_codec_does(
+    engine: ModuleType, record: Any
+) -> None:
+    with pytest.raises(InvalidRecord) as expected:
+        codec.pack(record)
+    with pytest.raises(InvalidRecord) as caught:
+        engine.pack(record)
+    assert str(caught.value) == str(expected.value)
+
+
+def test_a_container_inside_itself_is_refused(engine: ModuleType) -> None:
+    circle: list[Any] = []
+    circle.append({"again": circle})
+    with pytest.raises(InvalidRecord, match="inside itself"):
+        engine.pack(circle)
+    assert engine.quick_frame(circle) is None
+
+
+def test_deep_records_are_packed_all_the_same(engine: ModuleType) -> None:
+    for depth in (62, 63, 64, 65, 500):
+        assert engine.pack(nested(depth)) == codec.pack(nested(depth))
+        assert engine.quick_frame(nested(depth)) in (None, reference([nested(depth)]))
+
+
+@pytest.mark.parametrize("size", [(1 << 24) - 100, (1 << 24) - 5, 1 << 24, 1 << 25])
+def test_what_is_large_is_packed_all_the_same(engine: ModuleType, size: int) -> None:
+    value = b"x" * size
+    assert (engine.pack(value) == codec.pack(value)) is True
+    assert (engine.pack([1, value]) == codec.pack([1, value])) is True
+    frame = engine.quick_frame(value)
+    assert frame is None or (frame == reference([value])) is True
+
+
+def outcome(data: bytes) -> list[tuple[int, Any, ShmstoreError | None]] | None:
+    """Return the answers of ``data`` by the long way; None if it is not whole answers."""
+    decoder = protocol.FrameDecoder()
+    try:
+        answers = [tuple(protocol.parse_answer(message)) for message in decoder.feed(data)]
+    except ProtocolError:
+        return None
+    return None if decoder.inside else answers
+
+
+def same(one: Any, other: Any) -> bool:
+    return repr(one) == repr(other)
+
+
+RESULTS = [None, True, False, *(edge for edge in EDGES if edge >= 0), 1 << 63, (1 << 64) - 1]
+
+
+@pytest.mark.parametrize("result", [*RESULTS, -1, "text", b"", [], {}, 1.5], ids=repr)
+def test_answers_of_success_are_read_as_the_protocol_does(engine: ModuleType, result: Any) -> None:
+    frames = [protocol.frame(protocol.build_answer(each, result)) for each in (1, 300, 1 << 40)]
+    for data in (frames[0], b"".join(frames)):
+        quick = engine.quick_answers(data)
+        assert quick is None or same(quick, outcome(data))
+
+
+@given(
+    results=st.lists(st.tuples(st.integers(0, (1 << 64) - 1), st.none() | st.integers(0))),
+    cut=st.integers(0, 40),
+    rest=st.binary(max_size=12),
+)
+@SHARED
+def test_a_torn_or_senseless_stream_is_left_to_the_protocol(
+    engine: ModuleType, results: list[tuple[int, Any]], cut: int, rest: bytes
+) -> None:
+    messages = [codec.message_pack([number, 0, min(result or 0, 99)]) for number, result in results]
+    data = b"".join(map(protocol.frame, messages))
+    for stream in (data, data[: len(data) - cut], data + rest, rest):
+        quick = engine.quick_answers(stream)
+        assert quick is None or same(quick, outcome(stream))
+
+
+@given(message=st.binary(max_size=24))
+@SHARED
+def test_no_message_is_understood_that_the_protocol_does_not(
+    engine: ModuleType, message: bytes
+) -> None:
+    for start in (b"", b"\x93", b"\x93\x01\x00", b"\x93\xcf"):
+        stream = protocol.frame(start + message)
+        quick = engine.quick_answers(stream)
+        assert quick is None or same(quick, outcome(stream))
+
+
+def test_the_native_engine_has_short_cuts(engine: ModuleType) -> None:
+    quick = engine.NAME != "pure"
+    assert (engine.quick_frame(1, 1, "ping", []) is not None) == quick
+    answers = protocol.frame(protocol.build_answer(1, 2)) * 2
+    assert engine.quick_answers(answers) == ([(1, 2, None)] * 2 if quick else None)
