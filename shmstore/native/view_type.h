@@ -7,6 +7,7 @@
 #define SHMSTORE_VIEW_TYPE_H
 
 #include "reader_type.h"
+#include "record_type.h"
 
 typedef struct {
     PyObject_HEAD
@@ -181,6 +182,36 @@ view_get(ViewObject *self, PyObject *const *arguments, Py_ssize_t count, PyObjec
 }
 
 static PyObject *
+view_record(ViewObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    PyObject *fallback;
+    if (lookup_call("record", arguments, count, names, &fallback) < 0) {
+        return NULL;
+    }
+    PyObject *data = view_bytes(self, arguments[0]);
+    return data ? record_from_bytes(data) : value_or(NULL, fallback);
+}
+
+static PyObject *
+view_get_field(ViewObject *self, PyObject *arguments, PyObject *keywords)
+{
+    static char *names[] = {"key", "field", "default", NULL};
+    PyObject *key, *field, *fallback = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OO|O:get_field", names, &key, &field,
+                                     &fallback)) {
+        return NULL;
+    }
+    PyObject *data = view_bytes(self, key);
+    if (data == NULL) {
+        return value_or(NULL, fallback);
+    }
+    PyObject *value = decode_field((const unsigned char *)PyBytes_AS_STRING(data),
+                                   (size_t)PyBytes_GET_SIZE(data), field, fallback);
+    Py_DECREF(data);
+    return value;
+}
+
+static PyObject *
 view_subscript(ViewObject *self, PyObject *key)
 {
     PyObject *data = view_bytes(self, key);
@@ -257,6 +288,15 @@ static PyMethodDef view_methods[] = {
      "get($self, key, default=None)\n--\n\n"
      "Return the record of key, or default.\n\n"
      "One lookup in memory and decoding. Raises InvalidKey."},
+    {"record", (PyCFunction)(void (*)(void))view_record, METH_FASTCALL | METH_KEYWORDS,
+     "record($self, key, default=None)\n--\n\n"
+     "Return the record of key as a Record, or default.\n\n"
+     "One lookup in memory; a field is decoded when it is touched. A record that is an array\n"
+     "comes as a RecordArray, a scalar as it is. Raises InvalidKey."},
+    {"get_field", (PyCFunction)(void (*)(void))view_get_field, METH_VARARGS | METH_KEYWORDS,
+     "get_field($self, key, field, default=None)\n--\n\n"
+     "Return one field of a record, or default if the record or the field is missing.\n\n"
+     "Only that field is decoded. Raises InvalidRecord if the record is not a map."},
     {"version", (PyCFunction)view_version, METH_O,
      "version($self, key, /)\n--\n\n"
      "Return the version of the record of key; 0 if there is none.\n\n"

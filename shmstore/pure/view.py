@@ -14,7 +14,7 @@ from ..codec import unpack
 from ..errors import ReadStalled, RecordNotFound
 from .lookup import Key
 from .reader import Reader
-from .record import record_of
+from .record import field_of, record_of
 
 _OVERTAKEN_OR_CLOSED = (ReadStalled, ValueError)
 
@@ -77,6 +77,14 @@ class View:
         """
         data = self.get_bytes(key)
         return default if data is None else record_of(data)
+
+    def get_field(self, key: Key, field: Any, default: Any = None) -> Any:
+        """Return one field of a record, or ``default`` if the record or the field is missing.
+
+        Only that field is decoded. Raises InvalidRecord if the record is not a map.
+        """
+        data = self.get_bytes(key)
+        return default if data is None else field_of(data, field, default)
 
     def __getitem__(self, key: Key) -> Any:
         """Return the record of ``key``; RecordNotFound (a KeyError) if there is none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..codec import unpack, unpack_field
+from ..codec import unpack
 from ..engine import Reader, View, record_of
 from ..errors import RecordNotFound
 from ..keys import Key, key_of, keys_of, missing, name_of
@@ -109,14 +109,6 @@ class Readable(View, Mapping[Key, Any]):
         return {
             key: opened(data) for key, data in zip(wanted, found, strict=True) if data is not None
         }
-
-    def get_field(self, key: Key, field: Any, default: Any = None) -> Any:
-        """Return one field of a record, or ``default`` if the record or the field is missing.
-
-        Only that field is decoded. Raises InvalidRecord if the record is not a map.
-        """
-        data = self.get_bytes(key)
-        return default if data is None else unpack_field(data, field, default)
 
     def get_versioned(self, key: Key, default: Any = None) -> tuple[int, Any]:
         """Return (version, record) of one snapshot; (0, ``default``) if there is none."""
