@@ -14,27 +14,10 @@ from typing import TYPE_CHECKING
 from . import layout, pure
 from .pure import INVARIANTS, check_segment  # for both engines: what is checked checks not itself
 
-__all__ = [
-    "INVARIANTS",
-    "NAME",
-    "Found",
-    "Owner",
-    "Reader",
-    "Record",
-    "RecordArray",
-    "View",
-    "check_segment",
-    "is_formatted",
-    "pack",
-    "quick_answers",
-    "quick_frame",
-    "record_of",
-]
+__all__ = ["INVARIANTS", "WHY_PURE", "check_segment", "load_native"]
+__all__ += pure.__all__
 
-_TWINS = (
-    *("NAME", "Found", "Owner", "Reader", "Record", "RecordArray", "View", "is_formatted"),
-    *("pack", "quick_answers", "quick_frame", "record_of"),
-)
+_TWINS = [name for name in pure.__all__ if name not in ("INVARIANTS", "check_segment")]
 _REMEDY = "install a C compiler and Python's headers, then shmstore again, without pip's cache"
 _X86_ONLY = "the pure engine needs the memory order of x86: here concurrent reads may be wrong"
 
@@ -62,22 +45,8 @@ if _demanded != "pure":
         if _demanded:
             raise ImportError(WHY_PURE) from error
 if TYPE_CHECKING:
-    from .pure import (
-        NAME,
-        Found,
-        Owner,
-        Reader,
-        Record,
-        RecordArray,
-        View,
-        is_formatted,
-        pack,
-        quick_answers,
-        quick_frame,
-        record_of,
-    )
+    from .pure import *  # noqa: F403 - all that the engines have, in the words of the pure one
 else:
-    for _name in _TWINS:
-        globals()[_name] = getattr(_engine, _name)
+    globals().update((name, getattr(_engine, name)) for name in _TWINS)
 if _engine is pure and platform.machine() not in ("x86_64", "AMD64", "i686"):
     warnings.warn(_X86_ONLY, RuntimeWarning, stacklevel=2)
