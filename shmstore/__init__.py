@@ -15,6 +15,7 @@ Floors, top to bottom; imports point down only:
 """
 
 from .client import Client, connect
+from .engine import Record
 from .errors import (
     CorruptSegment,
     FormatMismatch,
@@ -48,6 +49,7 @@ __all__ = [
     "Page",
     "Pipeline",
     "ProtocolError",
+    "Record",
     "RecordNotFound",
     "RecordTooLarge",
     "Reply",

@@ -18,9 +18,9 @@ from ..codec import pack
 from .check import INVARIANTS, check_segment
 from .owner import Found, Owner
 from .reader import Reader, is_formatted
-from .record import Record, RecordArray, record_of
+from .record import Record, RecordArray, field_of, record_of
 from .view import View
-from .wire import quick_answers, quick_frame
+from .wire import quick_answers, quick_frame, quick_messages
 
 __all__ = [
     "INVARIANTS",
@@ -32,10 +32,12 @@ __all__ = [
     "RecordArray",
     "View",
     "check_segment",
+    "field_of",
     "is_formatted",
     "pack",
     "quick_answers",
     "quick_frame",
+    "quick_messages",
     "record_of",
 ]
 

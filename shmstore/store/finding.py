@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..codec import canonical, index_name, unpack
+from ..codec import canonical, index_name
 from ..table.reading import Readable
 
 
-def find(table: Readable, indexes: Sequence[str], fields: dict[str, Any]) -> list[dict[str, Any]]:
+def find(
+    table: Readable,
+    indexes: Sequence[str],
+    fields: dict[str, Any],
+    opened: Callable[[bytes], Any],
+) -> list[Any]:
     """Return the records that have all ``fields``, exact in type, newest first, of one snapshot.
 
     ``indexes`` are those of the fields that are indexed; the one with the fewest records is read.
-    Raises InvalidRecord for a value that no record can hold.
+    ``opened`` makes a record of its bytes. Raises InvalidRecord for a value that no record can
+    hold.
     """
     wanted = {field: canonical(value) for field, value in fields.items()}
     index = _smallest(table, [index_name(field, fields[field]) for field in indexes])
-    records = (unpack(value) for value in table.packed_list(index))
+    records = (opened(value) for value in table.packed_list(index))
     return [record for record in records if _has(record, wanted)]
 
 

@@ -20,16 +20,17 @@ class Page:
     ``has_more`` tells whether there are further records in the direction of the walk, and
     ``next_cursor`` is then the id to go on from: pass it as ``starting_after``, or, on a page
     that was asked for with ``ending_before``, as ``ending_before`` again. It is None at the end.
+    ``data`` holds dicts, or Records if the page was asked for with ``lazy``.
     """
 
     object: ClassVar[str] = "list"
 
-    data: list[dict[str, Any]]
+    data: list[Any]
     has_more: bool
     url: str
     next_cursor: str | None
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.data)
 
     def __len__(self) -> int:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 from ..codec import pack, unpack
+from ..engine import record_of
 from ..errors import InvalidArgument, InvalidRecord
 from ..keys import key_of, name_of, shown
 from ..namespaces import current
@@ -26,6 +27,7 @@ from .resource import Record, Resource, check_changes, copy_of, now
 from .schema import declare, declared
 
 Records: TypeAlias = list[Record]
+AnyRecords: TypeAlias = list[Any]
 Fields: TypeAlias = list[str]
 Arguments: TypeAlias = list[Any]  # inside the class, "list" is its method
 Result = TypeVar("Result")
@@ -78,9 +80,20 @@ class Store(Resource):
         record: Record = self._in(current())[record_id]
         return record
 
-    def get_many(self, record_ids: Iterable[str]) -> dict[str, Record]:
-        """Return those of the records that are there by id, all of one snapshot."""
-        return {str(key): one for key, one in self._in(current()).get_many(record_ids).items()}
+    def record(self, record_id: str, default: Any = None) -> Any:
+        """Return the record as a shmstore.Record, or ``default``.
+
+        One lookup in memory; a field is decoded when it is touched.
+        """
+        return self._in(current()).record(record_id, default)
+
+    def get_many(self, record_ids: Iterable[str], *, lazy: bool = False) -> dict[str, Any]:
+        """Return those of the records that are there by id, all of one snapshot.
+
+        If ``lazy``, as record() gives them.
+        """
+        found = self._in(current()).get_many(record_ids, lazy=lazy)
+        return {str(key): one for key, one in found.items()}
 
     def __contains__(self, record_id: object) -> bool:
         """Tell whether there is a record of this id."""
@@ -114,45 +127,55 @@ class Store(Resource):
         limit: int = LIMIT_DEFAULT,
         starting_after: str | None = None,
         ending_before: str | None = None,
+        *,
+        lazy: bool = False,
     ) -> Page:
         """Return a page of records, newest first: by (created, insertion), a total order.
 
         ``limit`` is 10 unless given and 100 at most. ``starting_after`` is the id of the record
         after which the page starts, ``ending_before`` of the one just before which it ends; that
-        record may be deleted by now. Costs a lookup per record of the page, whatever the size of
-        the store. Raises InvalidArgument, and UnknownCursor for an id that never was here.
+        record may be deleted by now. If ``lazy``, the records are as record() gives them. Costs a
+        lookup per record of the page, whatever the size of the store. Raises InvalidArgument, and
+        UnknownCursor for an id that never was here.
         """
-        return self._page(current(), limit, starting_after, ending_before)
+        return self._page(current(), limit, starting_after, ending_before, lazy)
 
-    def pages(self, limit: int = LIMIT_MAX) -> Iterator[Page]:
+    def pages(self, limit: int = LIMIT_MAX, *, lazy: bool = False) -> Iterator[Page]:
         """Yield all pages, newest first; each is a snapshot of its own.
 
-        Records that are there throughout appear exactly once, whatever else is inserted.
+        Records that are there throughout appear exactly once, whatever else is inserted. If
+        ``lazy``, they are as record() gives them.
         """
         namespace, limit = current(), limit_of(limit)
 
         def walk() -> Iterator[Page]:
-            page = self._page(namespace, limit, None, None)
+            page = self._page(namespace, limit, None, None, lazy)
             yield page
             while page.has_more:
-                page = self._page(namespace, limit, page.next_cursor, None)
+                page = self._page(namespace, limit, page.next_cursor, None, lazy)
                 yield page
 
         return walk()
 
-    def find(self, /, **fields: Any) -> Records:
+    def find(self, /, *, lazy: bool = False, **fields: Any) -> AnyRecords:
         """Return the records that have all these fields with these values, newest first.
 
         Values are equal only if their types are too: 1 is not 1.0 nor True. A missing field
         never matches, not even None. With an index on one of the fields this costs its result;
         with several, that of the smallest; with none it reads the whole namespace. The result
-        is one snapshot. Without fields it is all records.
+        is one snapshot. Without fields it is all records. If ``lazy``, they are as record() gives
+        them; so no field of this name can be looked for.
         """
-        return find(self._in(current()), self._index_fields(fields), fields)
+        indexes = self._index_fields(fields)
+        return find(self._in(current()), indexes, fields, record_of if lazy else unpack)
 
-    def list_namespace(self, namespace: str) -> Records:
-        """Return all records of ``namespace``, newest first, as one snapshot."""
-        return find(self._in(name_of("namespace", namespace)), [], {})
+    def list_namespace(self, namespace: str, *, lazy: bool = False) -> AnyRecords:
+        """Return all records of ``namespace``, newest first, as one snapshot.
+
+        If ``lazy``, they are as record() gives them.
+        """
+        table = self._in(name_of("namespace", namespace))
+        return find(table, [], {}, record_of if lazy else unpack)
 
     # Mutations: through the pipe, applied by the writer one after the other.
 
@@ -284,11 +307,13 @@ class Store(Resource):
             table = self._tables[namespace] = Table(self._handle, self.table, namespace)
         return table
 
-    def _page(self, namespace: str, limit: Any, starting_after: Any, ending_before: Any) -> Page:
+    def _page(
+        self, namespace: str, limit: Any, starting_after: Any, ending_before: Any, lazy: bool
+    ) -> Page:
         limit = limit_of(limit)
         after, before = cursors_of(starting_after, ending_before)
         values, has_more = self._handle.read("page", self.table, namespace, limit, after, before)
-        data = [unpack(value) for value in values]
+        data = [*map(record_of if lazy else unpack, values)]
         edge = -1 if before is None else 0
         return Page(data, has_more, str(self.url_path), data[edge]["id"] if has_more else None)
 
