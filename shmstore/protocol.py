@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, cast
 
 from . import layout
 from .codec import message_pack, message_unpack
-from .engine import quick_answers, quick_frame
+from .engine import quick_answers, quick_frame, quick_messages
 from .errors import ProtocolError, RecordTooLarge, ShmstoreError, rebuild
 
 PROTOCOL_VERSION = 1
@@ -92,17 +92,13 @@ class FrameDecoder:
     It holds what has arrived and not more, whatever length a header claims.
     """
 
-    __slots__ = ("_buffer", "_bytes_max", "_end")
+    __slots__ = ("_buffer", "_bytes_max", "missing")
 
     def __init__(self, bytes_max: int = FRAME_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
         self._buffer = bytearray()
-        self._end = _SHORT.size
-
-    @property
-    def missing(self) -> int:
+        self.missing = _SHORT.size
         """The bytes without which nothing more can be decoded."""
-        return self._end - len(self._buffer)
 
     @property
     def inside(self) -> bool:
@@ -120,6 +116,8 @@ class FrameDecoder:
             size = _SHORT.unpack_from(data)[0]
             if size == total - _SHORT.size and size <= self._bytes_max:
                 return [data[_SHORT.size :]]  # one message and nothing else, as most often
+            if (whole := quick_messages(data, self._bytes_max)) is not None:
+                return whole
         messages: list[bytes | bytearray] = []
         while position < total:
             if not self._buffer and total - position >= _SHORT.size:
@@ -131,6 +129,7 @@ class FrameDecoder:
                     continue
             step = min(total, position + self.missing)
             self._buffer += data[position:step]
+            self.missing -= step - position
             position = step
             if not self.missing:
                 self._advance(messages)
@@ -139,12 +138,12 @@ class FrameDecoder:
     def _advance(self, messages: list[bytes | bytearray]) -> None:
         """Take in the part of a frame that is complete now: some of its header, or all of it."""
         header, size = self._header()
-        self._end = header + (size or 0)
+        self.missing = header + (size or 0) - len(self._buffer)
         if size is not None and not self.missing:
             message, self._buffer = self._buffer, bytearray()
             del message[:header]
             messages.append(message)
-            self._end = _SHORT.size
+            self.missing = _SHORT.size
 
     def _header(self) -> tuple[int, int | None]:
         """Return the length of the header, and the size it names if it is complete."""

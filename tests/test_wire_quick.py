@@ -179,8 +179,30 @@ def test_no_message_is_understood_that_the_protocol_does_not(
         assert quick is None or same(quick, outcome(stream))
 
 
+@given(
+    messages=st.lists(st.binary(max_size=30)),
+    cut=st.integers(0, 40),
+    rest=st.binary(max_size=12),
+    bytes_max=st.integers(0, 40),
+)
+@SHARED
+def test_messages_are_whole_or_left_to_the_decoder(
+    engine: ModuleType, messages: list[bytes], cut: int, rest: bytes, bytes_max: int
+) -> None:
+    data = b"".join(map(protocol.frame, messages))
+    for stream in (data, data[: len(data) - cut], data + rest, rest):
+        quick = engine.quick_messages(stream, bytes_max)
+        if quick is not None:
+            assert b"".join(map(protocol.frame, quick)) == stream
+            assert all(len(message) <= bytes_max for message in quick)
+    quick = engine.quick_messages(data, 40)
+    assert quick is None or quick == messages
+
+
 def test_the_native_engine_has_short_cuts(engine: ModuleType) -> None:
     quick = engine.NAME != "pure"
     assert (engine.quick_frame(1, 1, "ping", []) is not None) == quick
+    messages = protocol.frame(b"1") + protocol.frame(b"23")
+    assert engine.quick_messages(messages, 2) == ([b"1", b"23"] if quick else None)
     answers = protocol.frame(protocol.build_answer(1, 2)) * 2
     assert engine.quick_answers(answers) == ([(1, 2, None)] * 2 if quick else None)

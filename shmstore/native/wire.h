@@ -425,6 +425,40 @@ quick_answers(PyObject *Py_UNUSED(module), PyObject *data)
     return answers != NULL || PyErr_Occurred() ? answers : Py_NewRef(Py_None);
 }
 
+/* The message of the next frame; NULL, perhaps without an exception, if not all of it is there. */
+static PyObject *
+heard_message(struct heard *stream, uint64_t bytes_max)
+{
+    uint64_t size;
+    if (!heard_unsigned(stream, WIRE_HEAD_BYTES, &size) || size > INT32_MAX ||
+        size > bytes_max || size > (size_t)(stream->end - stream->at)) {
+        return NULL;
+    }
+    const char *start = (const char *)stream->at;
+    stream->at += size;
+    return PyBytes_FromStringAndSize(start, (Py_ssize_t)size);
+}
+
+static PyObject *
+quick_messages(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2 || !PyBytes_CheckExact(arguments[0])) {
+        return Py_NewRef(Py_None);
+    }
+    uint64_t bytes_max = PyLong_AsUnsignedLongLong(arguments[1]);
+    const unsigned char *start = (const unsigned char *)PyBytes_AS_STRING(arguments[0]);
+    struct heard stream = {start, start + PyBytes_GET_SIZE(arguments[0])};
+    PyObject *messages = PyErr_Occurred() ? NULL : PyList_New(0);
+    while (messages != NULL && stream.at < stream.end) {
+        PyObject *message = heard_message(&stream, bytes_max);
+        if (message == NULL || PyList_Append(messages, message) < 0) {
+            Py_CLEAR(messages);
+        }
+        Py_XDECREF(message);
+    }
+    return messages != NULL || PyErr_Occurred() ? messages : Py_NewRef(Py_None);
+}
+
 static int
 wire_setup(void)
 {
@@ -438,6 +472,9 @@ wire_setup(void)
         {"quick_frame", (PyCFunction)(void (*)(void))quick_frame, METH_FASTCALL,                   \
          "quick_frame(*fields)\n--\n\n"                                                            \
          "Return a message of these fields in its frame; None if the codec has to make it."},      \
+        {"quick_messages", (PyCFunction)(void (*)(void))quick_messages, METH_FASTCALL,             \
+         "quick_messages(data, bytes_max)\n--\n\n"                                                 \
+         "Return the messages of whole frames; None if there is anything else in data."},          \
         {"quick_answers", quick_answers, METH_O,                                                   \
          "quick_answers(data)\n--\n\n"                                                             \
          "Return (id, result, None) of each answer in data; None if there is anything else."}

@@ -13,6 +13,14 @@ def quick_frame(*fields: Any) -> bytes | None:
     return None
 
 
+def quick_messages(data: bytes, bytes_max: int) -> list[bytes | bytearray] | None:
+    """Return the messages of whole frames; None if there is anything else in ``data``.
+
+    That is also one that is larger than ``bytes_max``.
+    """
+    return None
+
+
 def quick_answers(data: bytes) -> list[tuple[int, Any, None]] | None:
     """Return (id, result, None) of each answer in ``data``, which begins with a frame.
 
