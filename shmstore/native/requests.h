@@ -253,12 +253,6 @@ is_one_object(struct span value)
 }
 
 static bool
-take_value(struct cursor *cursor, struct span *value)
-{
-    return take_bytes(cursor, value) && value->size <= VALUE_BYTES_MAX && is_one_object(*value);
-}
-
-static bool
 operation_of(struct span name, enum operation *operation)
 {
     for (int i = 0; i < OPERATION_COUNT; i++) {
@@ -287,7 +281,23 @@ take_pair(const struct request *request, struct cursor *cursor, struct span *key
         return false;
     }
     return take_key(cursor, key, key_class) &&
-           (!has_values(request) || take_value(cursor, value));
+           (!has_values(request) || take_bytes(cursor, value));
+}
+
+static bool
+check_pairs(const struct request *request, struct cursor *cursor)
+{
+    struct span key, value;
+    uint32_t key_class;
+    for (uint32_t i = 0; i < request->pair_count; i++) {
+        if (!take_pair(request, cursor, &key, &key_class, &value)) {
+            return false;
+        }
+        if (has_values(request) && (value.size > VALUE_BYTES_MAX || !is_one_object(value))) {
+            return false;
+        }
+    }
+    return cursor->at == cursor->end;
 }
 
 /* Read a request on a plain table; false if it must go the general way. */
@@ -296,9 +306,8 @@ request_parse(struct span message, uint64_t in_flight_max, struct request *reque
 {
     const unsigned char *start = message.data;
     struct cursor cursor = {start, start + message.size};
-    struct span name, namespace, key, value;
+    struct span name, namespace;
     uint64_t fields, count, pairs = 1;
-    uint32_t key_class;
     if (!take_array(&cursor, &fields) || fields != 4 || !take_uint(&cursor, &request->id) ||
         !take_uint(&cursor, &request->oldest) || request->id > REQUEST_ID_MAX ||
         request->oldest > request->id || request->id - request->oldest >= in_flight_max ||
@@ -319,12 +328,7 @@ request_parse(struct span message, uint64_t in_flight_max, struct request *reque
     }
     request->pair_count = (uint32_t)pairs;
     request->pairs = cursor;
-    for (uint64_t i = 0; i < pairs; i++) {
-        if (!take_pair(request, &cursor, &key, &key_class, &value)) {
-            return false;
-        }
-    }
-    return cursor.at == cursor.end;
+    return check_pairs(request, &cursor);
 }
 
 /* Answers: [id, 0, result], in the shortest form of each number. */
