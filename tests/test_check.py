@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from shmstore import pure
 from shmstore.layout import (
     CLASS_HEAD,
     COMMITTED_WORD,
@@ -31,6 +32,8 @@ from shmstore.layout import (
     VACATED,
     WORD_BYTES,
 )
+from shmstore.pure import check
+from shmstore.pure import owner as reference
 from shmstore.pure.index import candidates, directory_words, segment_starts
 from shmstore.pure.records import (
     Entry,
@@ -55,11 +58,11 @@ class Patient:
         self.unused = unused
         self.data = memoryview(memory)
         self.words = self.data.cast("Q")
-        self.reader = engine.Reader(memory)
+        self.reader = pure.Reader(memory)
 
     def check(self, *, asks_the_writer: bool = False) -> list[str]:
         unused = self.unused if asks_the_writer else None
-        problems: list[str] = self.engine.check_segment(self.data, self.words, self.reader, unused)
+        problems: list[str] = self.engine.check_segment(self.memory, unused)
         return problems
 
     def close(self) -> None:
@@ -131,9 +134,24 @@ def segment(engine: ModuleType) -> Iterator[Segment]:
     made.close()
 
 
+def unused_blocks(owner: Any) -> list[Any]:
+    """What a writer says is free or in quarantine, as its own check is told."""
+    told: list[Any] = []
+
+    def listen(memory: Any, unused: list[Any]) -> list[str]:
+        told.extend(unused)
+        return []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(check, "check_segment", listen)
+        patch.setattr(reference, "check_segment", listen)
+        assert owner.check() == []
+    return told
+
+
 @pytest.fixture
 def patient(engine: ModuleType, segment: Segment) -> Iterator[Patient]:
-    unused = segment.owner._staging.unused_blocks()
+    unused = unused_blocks(segment.owner)
     with copy_of(segment.memory) as memory:
         made = Patient(engine, memory, unused)
         assert made.check() == made.check(asks_the_writer=True) == []

@@ -154,11 +154,7 @@ class Damaged:
             reader = self.engine.Reader(self.memory)
         except ANSWERS as error:
             return [str(error)]
-        data = memoryview(self.memory)
-        words = data.cast("Q")
-        problems: list[str] = self.engine.check_segment(data, words, reader)
-        words.release()
-        data.release()
+        problems: list[str] = self.engine.check_segment(self.memory)
         reader.close()
         return problems
 

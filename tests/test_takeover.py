@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from shmstore import pure
 from shmstore.errors import CorruptSegment, StoreFull
 from shmstore.layout import (
     COMMITTED_WORD,
@@ -69,8 +70,8 @@ def dies_anywhere(engine: ModuleType, segment: Segment, operation: Callable[[Any
     return len(states)
 
 
-@pytest.fixture
-def segment(engine: ModuleType) -> Iterator[Segment]:
+def filled(engine: ModuleType) -> Segment:
+    """A segment with records, deleted ones and ghosts."""
     made = Segment(engine)
     for i in range(150):
         made.owner.put("t", "", f"k{i}", b"v" * i)
@@ -80,6 +81,20 @@ def segment(engine: ModuleType) -> Iterator[Segment]:
         made.owner.remove("t", "", f"k{i}")
         made.owner.remove("s", "global", f"id{i}", (INDEX,), ghost=True)
     made.owner.commit()
+    return made
+
+
+@pytest.fixture
+def segment(engine: ModuleType) -> Iterator[Segment]:
+    made = filled(engine)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def doomed() -> Iterator[Segment]:
+    """A segment whose owner can be watched: that of the reference engine."""
+    made = filled(pure)
     yield made
     made.close()
 
@@ -155,17 +170,17 @@ OPERATIONS = (
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_writer_killed_before_any_store_leaves_all_or_nothing(
-    engine: ModuleType, segment: Segment, operation: Callable[[Any], None]
+    engine: ModuleType, doomed: Segment, operation: Callable[[Any], None]
 ) -> None:
-    stores = dies_anywhere(engine, segment, operation)
+    stores = dies_anywhere(engine, doomed, operation)
     assert stores >= 4, "the counter must see the stores"
 
 
 def test_reuse_and_purge_survive_a_kill_before_any_store(
-    engine: ModuleType, segment: Segment
+    engine: ModuleType, doomed: Segment
 ) -> None:
     """With nothing held back, each batch overwrites what the one before it gave up."""
-    segment.owner._hold = lambda value_bytes: None
+    doomed.owner._hold = lambda value_bytes: None
     rng = random.Random(7)
 
     def churn(owner: Any) -> None:
@@ -175,20 +190,20 @@ def test_reuse_and_purge_survive_a_kill_before_any_store(
             owner.put("t", "", f"k{rng.randrange(150)}", b"c" * rng.randrange(300))
 
     for _ in range(8):
-        dies_anywhere(engine, segment, churn)
+        dies_anywhere(engine, doomed, churn)
 
 
 def test_a_takeover_killed_before_any_store_is_done_again(
-    engine: ModuleType, segment: Segment
+    engine: ModuleType, doomed: Segment
 ) -> None:
     """The second kill inside the recovery from a first one."""
-    before = contents(segment.reader)
+    before = contents(doomed.reader)
     stages: list[bytes] = []
-    watch_stores(segment.owner, lambda: stages.append(segment.memory[:]))
-    batch_over_tables(segment.owner)
-    grow_the_index(segment.owner)
-    segment.owner.commit()
-    after = contents(segment.reader)
+    watch_stores(doomed.owner, lambda: stages.append(doomed.memory[:]))
+    batch_over_tables(doomed.owner)
+    grow_the_index(doomed.owner)
+    doomed.owner.commit()
+    after = contents(doomed.reader)
     # Late kills leave the most to take back; the middle of the batch is like its beginning.
     for stage in (*stages[:: len(stages) // 8], *stages[-8:]):
         with mmap.mmap(-1, len(stage)) as memory:
@@ -205,7 +220,7 @@ def _recoveries(engine: ModuleType, memory: mmap.mmap) -> int:
     killed_after, recoveries = 0, 0
     while True:
         with copy_of(memory) as victim:
-            finished = _recover_in_part(engine, victim, killed_after)
+            finished = _recover_in_part(victim, killed_after)
             owner = engine.Owner.take_over(victim, nothing, nothing)
             assert owner.check() == []
             state = contents(owner.reader)
@@ -225,7 +240,7 @@ class Killed(BaseException):
     """The takeover has spent its stores."""
 
 
-def _recover_in_part(engine: ModuleType, memory: mmap.mmap, stores: int) -> bool:
+def _recover_in_part(memory: mmap.mmap, stores: int) -> bool:
     """Recover with a number of stores; return whether they sufficed."""
 
     def spend() -> None:
@@ -234,7 +249,7 @@ def _recover_in_part(engine: ModuleType, memory: mmap.mmap, stores: int) -> bool
             raise Killed
         stores -= 1
 
-    reader = engine.Reader(memory)
+    reader = pure.Reader(memory)
     words = memoryview(memory).cast("Q")
     try:
         recover(StoreCounter(words, spend), reader)  # type: ignore[arg-type]

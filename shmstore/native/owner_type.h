@@ -692,7 +692,7 @@ owner_method_check(OwnerObject *self, PyObject *Py_UNUSED(unused))
     blocks_close(&blocks);
     PyObject *check = unused ? PyImport_ImportModule("shmstore.pure.check") : NULL;
     if (check != NULL) {
-        problems = PyObject_CallMethod(check, "check_memory", "OO", self->memory, unused);
+        problems = PyObject_CallMethod(check, "check_segment", "OO", self->memory, unused);
     }
     Py_XDECREF(check);
     Py_XDECREF(unused);

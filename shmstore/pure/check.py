@@ -56,33 +56,31 @@ _PROBLEMS_MAX = 100
 
 
 def check_segment(
-    data: memoryview,
-    words: memoryview,
-    lookup: Lookup,
-    unused: Iterable[tuple[int, int]] | None = None,
+    memory: mmap.mmap | memoryview, unused: Iterable[tuple[int, int]] | None = None
 ) -> list[str]:
     """Return what is wrong, in words; nothing if all is well. ``unused`` are the blocks that the
-    writer says are free or in quarantine."""
-    check = _Check(data, words, lookup)
+    writer says are free or in quarantine.
+
+    It looks with its own eyes, whichever engine wrote the segment or asks.
+    """
+    lookup = Lookup(memory)
+    data = memoryview(memory)
+    words = data.cast("Q")
+    try:
+        return _problems(_Check(data, words, lookup), unused)
+    finally:
+        words.release()
+        data.release()
+        lookup.close()
+
+
+def _problems(check: _Check, unused: Iterable[tuple[int, int]] | None) -> list[str]:
     try:
         check.run()
         check.blocks_are_disjoint(unused)
     except (Damaged, IndexError, ValueError) as error:
         check.problems.append(f"the walk ended at damage: {error}")
     return check.problems[:_PROBLEMS_MAX]
-
-
-def check_memory(memory: mmap.mmap, unused: Iterable[tuple[int, int]] | None = None) -> list[str]:
-    """As ``check_segment``, for an engine that has no views of the memory to give."""
-    lookup = Lookup(memory)
-    data = memoryview(memory)
-    words = data.cast("Q")
-    try:
-        return check_segment(data, words, lookup, unused)
-    finally:
-        words.release()
-        data.release()
-        lookup.close()
 
 
 class _Check:

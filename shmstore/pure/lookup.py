@@ -50,7 +50,7 @@ Item = list[Any]
 class Lookup:
     """The memory of one segment, and the ways through it."""
 
-    def __init__(self, memory: mmap.mmap) -> None:
+    def __init__(self, memory: mmap.mmap | memoryview) -> None:
         self._data = memoryview(memory)
         self._words = self._data.cast("Q")
         self._seed, *secret = self._words[SECRET_WORD : SECRET_WORD + SECRET_WORDS].tolist()

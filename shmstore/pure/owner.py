@@ -342,8 +342,7 @@ class Owner:
 
         Walks everything. The open batch must be empty.
         """
-        unused = self._staging.unused_blocks()
-        return check_segment(self._data, self._words, self.reader, unused)
+        return check_segment(self._data, self._staging.unused_blocks())
 
     def _lead(self, table: str, namespace: str, key: Key) -> Lead:
         return self._staging.record_lead(self.reader.scope(table, namespace), key)
