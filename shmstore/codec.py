@@ -165,25 +165,6 @@ def unpack(data: bytes) -> Any:
         raise _unreadable(error) from error
 
 
-def unpack_field(data: bytes, field: Any, default: Any = None) -> Any:
-    """Return one field of a stored mapping, decoding that field alone.
-
-    The cost is that of skipping the fields before it. Raises InvalidRecord if the record is not a
-    mapping or cannot be read.
-    """
-    if not _is_map(data):
-        raise InvalidRecord("the record is not a mapping and has no fields", path="record")
-    unpacker = _unpacker(data)
-    try:
-        for _ in range(unpacker.read_map_header()):
-            if unpacker.unpack() == field:
-                return unpacker.unpack()
-            unpacker.skip()
-    except _DECODE_ERRORS as error:
-        raise _unreadable(error) from error
-    return default
-
-
 def validate(data: bytes) -> None:
     """Check bytes of another process: one whole msgpack object and nothing after it.
 

@@ -429,7 +429,6 @@ class TestHostileBytes:
             assert valid or not readable
             outcome(codec.split_map, each)
             outcome(codec.canonical_packed, each)
-            outcome(lambda data: codec.unpack_field(data, "a"), each)
             with suppress(ProtocolError):
                 codec.message_unpack(each)
 
@@ -453,30 +452,10 @@ def outcome(function: Any, data: bytes) -> bool:
 
 
 class TestFields:
-    @relaxed
-    @given(st.dictionaries(keys, scalars), st.data())
-    def test_one_field_alone(self, record, data):
-        packed = codec.pack(record)
-        for key, value in record.items():
-            assert same(codec.unpack_field(packed, key), value)
-        absent = data.draw(keys)
-        if absent not in record:
-            assert codec.unpack_field(packed, absent, "default") == "default"
-
-    def test_an_unreadable_field_harms_no_other(self):
-        packed = b"\x83\xa1a\xa1\xff\xa1b\x01\xa1c\x91\x01"
-        assert codec.unpack_field(packed, "b") == 1
-        assert codec.unpack_field(packed, "c") == [1]
-        assert codec.unpack_field(packed, "d") is None
-        with pytest.raises(InvalidRecord):
-            codec.unpack_field(packed, "a")
-
     @pytest.mark.parametrize("record", [None, 1, "a", ["a"], b"a", True])
     def test_what_is_no_mapping_has_no_fields(self, record):
         packed = codec.pack(record)
         assert codec.split_map(packed) is None
-        with pytest.raises(InvalidRecord, match="not a mapping"):
-            codec.unpack_field(packed, "a")
 
     @relaxed
     @given(st.dictionaries(keys, scalars))
