@@ -9,7 +9,7 @@
 #include "slots.h"
 
 #define BLOCKMAP_ROOM_MIN 8
-#define BLOCKMAP_ROOM_KEPT 256 /* what a map keeps when it is cleared */
+#define BLOCKMAP_ROOM_KEPT 64 /* what a map keeps when it is cleared */
 #define BLOCKMAP_GONE UINT64_MAX
 
 struct blockmap_item {

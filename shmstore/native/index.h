@@ -210,7 +210,12 @@ index_probe(const struct index *index, uint64_t base, const struct wanted *wante
     uint64_t tag = tag_of(wanted->word_hash), slot = wanted->word_hash & SLOT_MASK;
     probed->found = probed->free = 0;
     for (int step = 0; step < SEGMENT_SLOTS; step++, slot = (slot + 1) & SLOT_MASK) {
-        uint64_t address = base + slot, word = index_word(index, address);
+        uint64_t address = base + slot, word = word_load(index->memory, address);
+        if (word > VACATED && word >> GRANULE_BITS != tag) {
+            /* What the batch has staged over an entry is of the same key, so of the same tag. */
+            continue;
+        }
+        word = index_word(index, address);
         if (word == EMPTY || word == VACATED) {
             probed->free = probed->free ? probed->free : address;
             if (word == EMPTY) {

@@ -7,8 +7,8 @@
 #include "slots.h"
 
 #define LEADS_ROOM_MIN 8
-#define LEADS_ROOM_KEPT 256          /* what a set keeps when it is cleared */
-#define LEADS_BYTES_KEPT 65536
+#define LEADS_ROOM_KEPT 64 /* what a set keeps when it is cleared */
+#define LEADS_BYTES_KEPT 4096
 
 struct noted_lead {
     uint64_t word_hash;
