@@ -434,8 +434,8 @@ class TestForeignBytes:
                 assert repr(found) == repr(told(pure.field_of, each, field, "no"))
                 record = told(engine.record_of, each)
                 if isinstance(record, engine.Record):
-                    value: Any = told(record.get, field, "no")
-                    assert repr(found) == repr(told(value.copy) if is_lazy(value) else value)
+                    read = told(record.get, field, "no")
+                    assert repr(found) == repr(told(read.copy) if is_lazy(read) else read)
             plain = told(codec.unpack, each)
             assert plain is InvalidRecord or same(one, plain)
 
@@ -459,7 +459,7 @@ class TestForeignBytes:
 
 class TestMemory:
     def test_nothing_is_left_behind(self, engine):
-        datas = [codec.pack(value) for value in (HOOK, [HOOK], {"é": {}, 1: [[]]}, [[1], {}])]
+        datas = [codec.pack(value) for value in (HOOK, [HOOK], [[1], {}])]
         datas += [*HOSTILE.values(), *UNREADABLE.values()]
         datas = [data for data in datas if len(data) < 1000]
 
@@ -467,25 +467,26 @@ class TestMemory:
             for data in datas:
                 record = told(engine.record_of, data)
                 if isinstance(record, (engine.Record, engine.RecordArray)):
-                    for read in (seen, hash, repr, codec.pack, engine.Record.copy, list):
+                    for read in (seen, hash, repr, codec.pack, copy.copy, list, len):
                         told(read, record)
                     told(lambda record=record: record == HOOK or record == [HOOK])
-                    told(lambda record=record: record | {})
+                if isinstance(record, engine.Record):
+                    told(record.__or__, {})
 
         tracemalloc.start()
         try:
-            for round_ in range(60):
+            for round_ in range(300):
                 use()
                 with pytest.raises(TypeError):
                     engine.Record()
-                if round_ == 19:
+                if round_ == 99:
                     gc.collect()
                     before, _ = tracemalloc.get_traced_memory()
             gc.collect()
             after, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert after - before < 40 * 16
+        assert after - before < 200 * 16  # less than the smallest object in each round
 
     def test_threads_get_one_object(self, engine):
         record = made(engine, {"first": 1, **{str(i): [i] for i in range(1000)}})
