@@ -459,6 +459,8 @@ class TestForeignBytes:
 
 class TestMemory:
     def test_nothing_is_left_behind(self, engine):
+        if engine is pure:
+            pytest.skip("the pure engine counts no references itself")
         datas = [codec.pack(value) for value in (HOOK, [HOOK], [[1], {}])]
         datas += [*HOSTILE.values(), *UNREADABLE.values()]
         datas = [data for data in datas if len(data) < 1000]
