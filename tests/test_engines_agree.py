@@ -93,6 +93,7 @@ class Game:
         self.keys = rng.choice([30, 300, 3000])
         self.known: dict[tuple[Place, Any], tuple[bytes, ...]] = {}
         self.committed = dict(self.known)
+        self.refusals = 0
         secret = rng.randbytes(56)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "urandom", lambda size: secret[:size])
@@ -125,6 +126,7 @@ class Game:
         if kind == "returned":
             return result
         assert kind == "full"
+        self.refusals += 1
         if self.owners[0].changes != before:
             self.abort()
         return None
@@ -157,6 +159,16 @@ class Game:
         for number in range(start, start + 150):
             if self.change(lambda owner, key=f"m{number}": owner.put(*place, key, b"many")):
                 self.known[place, f"m{number}"] = ()
+
+    def leave_ghosts(self) -> None:
+        """More in a few batches than a small segment keeps."""
+        place = self.rng.choice(SORTED)
+        for number in self.rng.sample(range(200), 60):
+            name = place, f"g{number}"
+            if self.change(lambda owner, name=name: owner.put(*place, name[1], b"", 3)):
+                self.known[name] = ()
+                if self.change(lambda owner, name=name: owner.remove(*place, name[1], (), True)):
+                    del self.known[name]
 
     def remove(self) -> None:
         if not self.known:
@@ -307,6 +319,7 @@ def play(game: Game, steps: int) -> None:
         game.put: 50,
         game.remove: 20,
         game.put_many: 1,
+        game.leave_ghosts: 2,
         game.reindex: 4,
         game.clear: 1,
         game.look: 4,
@@ -336,12 +349,11 @@ def test_full_stores_agree(native: ModuleType, seed: int) -> None:
     """Filled to the brim, emptied, and filled again."""
     print(f"seed {seed}")
     with closing(Game([pure, native], random.Random(seed), 1 << 20)) as game:
+        game.keys = 5000
         for _ in range(2):
-            refused = 0
-            while refused < 20:
-                before = len(game.known)
+            enough = game.refusals + 60
+            while game.refusals < enough:
                 game.put()
-                refused += len(game.known) == before and game.rng.random() < 0.3
                 if game.rng.random() < 0.2:
                     game.commit()
             game.commit()

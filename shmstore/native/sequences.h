@@ -98,8 +98,8 @@ copy_item(ReaderObject *self, struct reading *reading, uint64_t entry, bool with
 
 /* Set where the walk begins; *found tells whether the cursor's record is known. */
 static enum status
-range_begin(ReaderObject *self, const struct range *range, const struct leaf_or_inner *root,
-            uint64_t committed, struct walk *walk, bool *found)
+range_begin(ReaderObject *self, const struct range *range, uint64_t committed, struct walk *walk,
+            bool *found)
 {
     *found = true;
     walk->newest_first = range->newest_first;
@@ -110,7 +110,7 @@ range_begin(ReaderObject *self, const struct range *range, const struct leaf_or_
                                        range->cursor.bytes, range->cursor.size);
         return find_position(&self->lookup, &lead, committed, found, &walk->beyond, walk->fault);
     }
-    walk->beyond.sort = root->width == 3 ? (uint64_t)range->created + SORT_BIAS : 0;
+    walk->beyond.sort = (uint64_t)range->created + SORT_BIAS;
     walk->beyond.insertion = range->insertion;
     return FINE;
 }
@@ -124,14 +124,18 @@ range_find(ReaderObject *self, const struct range *range, struct reading *readin
     struct walk walk = {.memory = &self->lookup.memory, .found = found, .fault = &reading->fault};
     struct leaf_or_inner root;
     found->count = 0;
-    enum status status =
-        find_head(&self->lookup, PyBytes_AS_STRING(range->name),
-                  (size_t)PyBytes_GET_SIZE(range->name), committed, &elements, &root, walk.fault);
-    if (status == FINE) {
-        status = range_begin(self, range, &root, committed, &walk, cursor_found);
-    }
-    if (status != FINE || !*cursor_found || root.count == 0) {
+    enum status status = range_begin(self, range, committed, &walk, cursor_found);
+    if (status != FINE || !*cursor_found) {
         return status;
+    }
+    status = find_head(&self->lookup, PyBytes_AS_STRING(range->name),
+                       (size_t)PyBytes_GET_SIZE(range->name), committed, &elements, &root,
+                       walk.fault);
+    if (status != FINE || root.count == 0) {
+        return status;
+    }
+    if (range->has_position && root.width != 3) {
+        walk.beyond.sort = 0;
     }
     if (range->limit < UNLOCKED_ELEMENTS_MIN || elements < UNLOCKED_ELEMENTS_MIN) {
         return find_listed(&self->lookup, range->scope, &root, &walk, committed);
