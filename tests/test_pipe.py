@@ -28,7 +28,9 @@ from shmstore import (
 )
 from shmstore.engine import Owner
 from shmstore.errors import ReadStalled, ShmstoreError
-from shmstore.pipe import Pipe, outstanding
+from shmstore.pipe import Pipe, courier, outstanding
+from shmstore.pipe.connection import KEPT_MAX
+from shmstore.pipe.pipe import BUSY_REQUESTS, KEPT_BYTES_MAX
 
 SHORT = 0.02
 LONG = 30.0
@@ -485,6 +487,133 @@ def test_threads_share_the_pipe_and_one_receives_for_all(pipe, attached):
     for request in reversed(requests):
         attached.answer(request.id, request.arguments[0])
     assert [caller.result() for caller in callers] == list(range(8))
+
+
+# Requests that are kept, to be sent together
+
+
+@pytest.fixture
+def sleeping_courier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept stays until it is sent for another reason."""
+    monkeypatch.setattr(courier, "PAUSE_SECONDS", LONG)
+
+
+def couriers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "courier" in thread.name]
+
+
+MANY = BUSY_REQUESTS + 10
+
+
+def test_what_is_kept_is_sent_soon_though_nobody_waits(pipe, attached):
+    for number in range(MANY):
+        pipe.submit("put", [number])
+    assert [attached.request().arguments for _ in range(MANY)] == [[n] for n in range(MANY)]
+
+
+def test_few_requests_are_sent_at_once(pipe, attached, sleeping_courier):
+    for number in range(BUSY_REQUESTS):
+        pipe.submit("put", [number])
+        assert attached.request().arguments == [number]
+    assert not couriers()
+
+
+def test_many_kept_requests_are_sent_without_a_reason(pipe, attached, sleeping_courier):
+    for number in range(BUSY_REQUESTS + KEPT_MAX):
+        pipe.submit("put", [number])
+    for number in range(BUSY_REQUESTS + KEPT_MAX):
+        assert attached.request().arguments == [number]
+
+
+def test_a_large_request_is_not_kept_and_takes_along_what_was(pipe, attached, sleeping_courier):
+    for number in range(MANY):
+        pipe.submit("put", [number])
+    pipe.submit("put", [bytes(KEPT_BYTES_MAX)])
+    requests = [attached.request() for _ in range(MANY + 1)]
+    assert [request.id for request in requests] == sorted(request.id for request in requests)
+
+
+def test_who_waits_sends_what_was_kept_first(pipe, attached, sleeping_courier):
+    for number in range(MANY):
+        pipe.submit("put", [number])
+    calling = in_thread(lambda: pipe.call("put", ["last"]))
+    requests = [attached.request() for _ in range(MANY + 1)]
+    assert requests[-1].arguments == ["last"]
+    for request in requests:
+        attached.answer(request.id, None)
+    calling.result()
+    assert not couriers()
+
+
+def test_who_waits_while_another_receives_sends_what_was_kept(pipe, attached, sleeping_courier):
+    receiving = in_thread(lambda: pipe.call("put", ["long"]))
+    long = attached.request()
+    answers = [pipe.submit("put", [number]) for number in range(MANY)]
+    waiting = in_thread(answers[-1].result)
+    for _ in range(MANY):
+        request = attached.request()
+        attached.answer(request.id, request.arguments[0])
+    assert waiting.result() == MANY - 1
+    attached.answer(long.id, "well")
+    assert receiving.result() == "well"
+
+
+def test_without_a_thread_nothing_is_kept(pipe, attached, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for number in range(MANY):
+            pipe.submit("put", [number])
+    assert [attached.request().arguments for _ in range(MANY)] == [[n] for n in range(MANY)]
+
+
+def test_closing_sends_what_was_kept_and_ends_the_courier(pipe, attached, sleeping_courier):
+    for number in range(MANY):
+        pipe.submit("put", [number])
+    pipe.close()
+    operations = [attached.request().operation for _ in range(MANY + 1)]
+    assert operations == ["put"] * MANY + ["bye"]
+    assert not couriers()
+
+
+def test_the_courier_leaves_nothing_unsent(pipe, attached, sleeping_courier):
+    for number in range(MANY):
+        pipe.submit("put", [number])
+    pipe._courier.dismiss()  # as another thread may, when it has all its answers
+    assert not couriers()
+    assert [attached.request().arguments for _ in range(MANY)] == [[n] for n in range(MANY)]
+
+
+def test_what_is_kept_is_sent_again_on_the_next_connection(
+    writer, pipe, attached, sleeping_courier
+):
+    answers = [pipe.submit("put", [number]) for number in range(MANY)]
+    attached.hang_up()
+    waiting = in_thread(answers[-1].result)
+    peer, _ = writer.welcome()
+    for _ in range(MANY):
+        request = peer.request()
+        peer.answer(request.id, request.arguments[0])
+    assert waiting.result() == MANY - 1
+
+
+def test_an_interrupted_flush_gives_up_the_connection(pipe, attached, sleeping_courier):
+    receiving = in_thread(lambda: pipe.call("put", ["long"]))
+    attached.request()
+    answers = [pipe.submit("put", [number]) for number in range(MANY)]
+
+    def interrupt(self):
+        raise Interruption
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shmstore.pipe.connection.Connection.flush", interrupt)
+        with pytest.raises(Interruption):
+            answers[-1].result()
+    for request in (receiving.result, answers[0].result):
+        with pytest.raises(WriterUnavailable, match="interrupted"):
+            request()
 
 
 def test_when_the_receiving_thread_gives_up_another_one_receives(pipe, attached):

@@ -1,7 +1,8 @@
 """A process's end of the pipe to the writer. Imports point down:
 
 pipe                           requests, answers, reconnection, threads and forks
-attachment; connection         the segment that was mapped; bytes out, messages in
+attachment; courier            the segment that was mapped; who sends what was kept
+connection                     bytes out, messages in
 outstanding                    requests without an answer yet
 """
 

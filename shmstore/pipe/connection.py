@@ -1,7 +1,8 @@
 """One connection to a writer: bytes go out, whole messages come in, waits are bounded.
 
 It never closes itself, and it never blocks to send: what the socket does not take at once goes
-out while answers are received. So both sides can be full of data without a deadlock.
+out with the next message, or while answers are received. So both sides can be full of data without
+a deadlock.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import struct
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import islice
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -22,6 +24,8 @@ from ..errors import ProtocolError, ShmstoreError, StoreNotFound
 RECEIVE_BYTES = 1 << 16
 RECEIVE_BYTES_MAX = 1 << 20
 """Most bytes taken at a time while the rest of a long message is awaited."""
+KEPT_MAX = 64
+"""So many frames are sent together."""
 SLACK = 1.05
 """A wait may last longer than it should by this factor, which saves a system call per request."""
 SLACK_SECONDS = 0.001
@@ -51,7 +55,7 @@ class Connection:
         self._socket = connected
         self._lock = lock
         self._decoder = protocol.FrameDecoder()
-        self._unsent: deque[tuple[int, memoryview]] = deque()
+        self._unsent: deque[tuple[int, bytes | memoryview]] = deque()
         self._limit = -1.0
 
     def __del__(self) -> None:
@@ -68,21 +72,43 @@ class Connection:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def send(self, request_id: int, frame: bytes) -> None:
-        """Send what the socket takes now; receive() sends the rest.
+        """Send what the socket takes now, after what was kept; receive() sends the rest.
 
         A broken connection is not reported here: receive() does, once all answers that still came
         have been received.
         """
+        if self._unsent:
+            self._unsent.append((request_id, frame))
+            self.flush()
+            return
         sent = 0
-        if not self._unsent:
-            try:
-                sent = self._socket.send(frame, _SEND_FLAGS)
-            except BlockingIOError:
-                pass
-            except OSError:
-                return
+        try:
+            sent = self._socket.send(frame, _SEND_FLAGS)
+        except BlockingIOError:
+            pass
+        except OSError:
+            return
         if sent < len(frame):
             self._unsent.append((request_id, memoryview(frame)[sent:]))
+
+    def keep(self, request_id: int, frame: bytes) -> None:
+        """Send a frame later, together with others: with the next send(), flush() or receive()."""
+        self._unsent.append((request_id, frame))
+        if len(self._unsent) % KEPT_MAX == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what the socket takes now of what waits."""
+        unsent = self._unsent
+        with suppress(OSError):  # full for now, or broken: then recv() says so
+            while unsent:
+                pieces = [piece for _, piece in islice(unsent, KEPT_MAX)]
+                sent = self._socket.sendmsg(pieces, (), _SEND_FLAGS)
+                while unsent and sent >= len(unsent[0][1]):
+                    sent -= len(unsent.popleft()[1])
+                if sent:
+                    request_id, piece = unsent[0]
+                    unsent[0] = request_id, memoryview(piece)[sent:]
 
     def withdraw(self, request_id: int, frame: bytes) -> bool:
         """Take back a request of which no byte was sent; tell whether that was possible."""
@@ -157,25 +183,17 @@ class Connection:
         self._limit = seconds
 
     def _send_rest(self, seconds: float) -> bool:
-        """Wait until something can be sent or received; send; tell whether to receive."""
+        """Send; wait until more can be sent, or something received; tell whether to receive."""
+        with self._lock:
+            self.flush()
+        if not self._unsent:
+            return True
         poll = select.poll()
         poll.register(self._socket, select.POLLIN | select.POLLOUT)
         ready = poll.poll(min(seconds, WAIT_SECONDS_MAX) * 1000)
         if not ready:
             raise TimeoutError
-        if ready[0][1] & select.POLLOUT:
-            self._send_pieces()
         return bool(ready[0][1] & ~select.POLLOUT)
-
-    def _send_pieces(self) -> None:
-        with self._lock, suppress(OSError):  # full for now, or broken: then recv() says so
-            while self._unsent:
-                request_id, piece = self._unsent[0]
-                sent = self._socket.send(piece, _SEND_FLAGS)
-                if sent == len(piece):
-                    self._unsent.popleft()
-                else:
-                    self._unsent[0] = request_id, piece[sent:]
 
 
 def open_connection(address: str, seconds: float, lock: Lock) -> Connection:

@@ -26,10 +26,15 @@ from ..errors import (
 )
 from .attachment import Attachment
 from .connection import Connection, open_connection
+from .courier import Courier
 from .outstanding import Answer, Outstanding, check_timeout
 
 RECONNECT_PAUSE_SECONDS = 0.005
 """Pause when a writer died while it was being greeted."""
+BUSY_REQUESTS = 16
+"""With so many requests on their way the writer has enough to do: more may be kept for a moment."""
+KEPT_BYTES_MAX = 4096
+"""A longer request gains nothing by being sent together with others."""
 
 
 class Pipe:
@@ -57,6 +62,7 @@ class Pipe:
         """The thread that receives for all."""
         self._followers = 0
         """Threads that sleep until they have their answer or are to lead."""
+        self._courier = Courier(self._lock)
 
     @property
     def address(self) -> str:
@@ -101,9 +107,10 @@ class Pipe:
     def submit(self, operation: str, arguments: list[Any]) -> Answer:
         """Send a request and do not wait for its answer; only while too many are on their way.
 
-        RequestTimeout if they stay too many for as long as the pipe's timeout.
+        Behind many others it may be kept for some milliseconds, to be sent together with the next.
+        RequestTimeout if too many stay on their way for as long as the pipe's timeout.
         """
-        return self._post(operation, arguments, monotonic() + self.timeout, self.timeout)
+        return self._post(operation, arguments, monotonic() + self.timeout, self.timeout, True)
 
     def close(self) -> None:
         """Hang up and let go of the memory; who still waits gets WriterUnavailable."""
@@ -113,6 +120,7 @@ class Pipe:
             self.closed = True
             self._attachment.close()
             self._hang_up(_closed_error())
+        self._courier.dismiss()
 
     def start_over_in_child(self) -> None:
         """After a fork: leave the connection and the requests to the parent, keep the memory."""
@@ -125,14 +133,21 @@ class Pipe:
 
     # Sending. ``limit`` is the number of seconds that led to ``deadline``, for messages.
 
-    def _post(self, operation: str, arguments: list[Any], deadline: float, limit: float) -> Answer:
+    def _post(
+        self,
+        operation: str,
+        arguments: list[Any],
+        deadline: float,
+        limit: float,
+        later: bool = False,
+    ) -> Answer:
         while True:
             with self._lock:
                 if self.closed:
                     raise _closed_error()
                 oldest = self._outstanding.oldest_if_full()
                 if oldest is None:
-                    return self._begin(operation, arguments)
+                    return self._begin(operation, arguments, later)
             if not self._wait(oldest, deadline):
                 raise RequestTimeout(
                     f"{operation} was not sent: within {limit:g} s the writer has not answered "
@@ -142,13 +157,18 @@ class Pipe:
                     sent=False,
                 )
 
-    def _begin(self, operation: str, arguments: list[Any]) -> Answer:
+    def _begin(self, operation: str, arguments: list[Any], later: bool) -> Answer:
         try:
             answer = self._outstanding.add(self, operation, arguments)
             connection = self._connection
             if connection is not None:
                 answer.sent = monotonic()
-                connection.send(answer.id, answer.frame)
+                later = later and len(self._outstanding) > BUSY_REQUESTS
+                if later and len(answer.frame) <= KEPT_BYTES_MAX:
+                    connection.keep(answer.id, answer.frame)
+                    self._courier.expect(connection)
+                else:
+                    connection.send(answer.id, answer.frame)
         except ShmstoreError:  # a request that cannot be made; nothing has happened
             raise
         except BaseException:
@@ -156,6 +176,14 @@ class Pipe:
             self._hang_up(_interrupted())
             raise
         return answer
+
+    def _flush(self) -> None:
+        try:
+            if self._connection is not None:
+                self._connection.flush()
+        except BaseException:
+            self._hang_up(_interrupted())
+            raise
 
     def _hang_up(self, error: ShmstoreError) -> None:
         """End the connection, and all requests with ``error``."""
@@ -190,6 +218,7 @@ class Pipe:
                     wake.clear()
                     answer.waiters += 1
                     self._followers += 1
+                    self._flush()  # the leader may be receiving for long
             if leading:
                 try:
                     return self._lead(answer, deadline)
@@ -220,6 +249,8 @@ class Pipe:
                 self._attachment.close()
             if self._followers:
                 self._call_next()
+        if self._courier.awake and not self._outstanding:
+            self._courier.dismiss()
 
     def _call_next(self) -> None:
         answer = self._outstanding.awaited()

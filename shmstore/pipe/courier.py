@@ -1,0 +1,63 @@
+"""Who sends the requests that were kept to go out together, if their owner pauses."""
+
+from __future__ import annotations
+
+from threading import Event, Lock, Thread, current_thread
+
+from .connection import Connection
+
+PAUSE_SECONDS = 0.002
+"""How long a request may be kept."""
+
+
+class Courier:
+    """A thread that flushes a connection as long as somebody keeps requests there.
+
+    It ends by itself after a pause in which nothing was kept. ``lock`` is the connection's.
+    """
+
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
+        self._expected: Connection | None = None
+        self._thread: Thread | None = None
+        self._ended = Event()
+
+    @property
+    def awake(self) -> bool:
+        """Whether there is a thread that dismiss() could end."""
+        return self._thread is not None
+
+    def expect(self, connection: Connection) -> None:
+        """Have ``connection`` flushed soon. The caller holds the lock."""
+        self._expected = connection
+        if self._thread is None:
+            self._ended = Event()
+            self._thread = Thread(
+                target=self._go_rounds, args=(self._ended,), name="shmstore-courier", daemon=True
+            )
+            try:
+                self._thread.start()
+            except RuntimeError:  # no thread can be had, as at the interpreter's end
+                self._thread = None
+                connection.flush()
+
+    def dismiss(self) -> None:
+        """Send what is kept and end the thread. The caller does not hold the lock."""
+        with self._lock:
+            connection, self._expected = self._expected, None
+            if connection is not None:
+                connection.flush()
+            thread, self._thread = self._thread, None
+            self._ended.set()
+        if thread is not None:
+            thread.join()
+
+    def _go_rounds(self, ended: Event) -> None:
+        while not ended.wait(PAUSE_SECONDS):
+            with self._lock:
+                connection, self._expected = self._expected, None
+                if connection is not None:
+                    connection.flush()
+                elif self._thread is current_thread():
+                    self._thread = None
+                    return
