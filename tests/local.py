@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import mmap
+import struct
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from shmstore.codec import message_pack, message_unpack
 from shmstore.engine import Owner, Reader
-from shmstore.errors import ReadStalled, ShmstoreError, rebuild
+from shmstore.errors import ShmstoreError, rebuild
+from shmstore.layout import HORIZON_WORD, WORD_BYTES
 from shmstore.table import Table
 from shmstore.table.deferred import Pipeline, Transaction
 from shmstore.writer.operations import Operations
@@ -91,18 +93,12 @@ class Local:
         """Say what is wrong with the segment."""
         return self._owner.check()
 
+    def turn_readers_away(self) -> None:
+        """Let every read find itself overtaken: the horizon is ahead of the clock."""
+        struct.pack_into("<Q", self._memory, HORIZON_WORD * WORD_BYTES, 1 << 40)
+
     def close(self) -> None:
         self._owner.close()
-
-
-class Stalled:
-    """A reader whose every try was overtaken by the writer."""
-
-    def __init__(self, reader: Reader) -> None:
-        self.scope = reader.scope
-
-    def get(self, scope: int, key: str | bytes) -> bytes | None:
-        raise ReadStalled
 
 
 def _keep(offset: int, length: int) -> None:

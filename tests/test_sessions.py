@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import msgpack
 import pytest
@@ -208,11 +209,15 @@ def test_a_sweep_that_fails_leaves_the_records_and_the_service(
 ) -> None:
     sessions.forget(mutate(owner, sessions, CLIENT, 1))
 
-    def full() -> int:
-        raise StoreFull("as asked")
+    class Full:
+        def commit(self) -> int:
+            raise StoreFull("as asked")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(owner, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(owner, "commit", full)
+        patch.setattr(sessions, "_owner", Full())
         sessions.sweep()
     assert not owner.staged
     assert stored(owner)

@@ -72,6 +72,7 @@ class Owner:
     def __init__(self, memory: mmap.mmap, extend: Extend, release: Extend) -> None:
         """Attach to a formatted segment; use ``create`` or ``take_over``."""
         self.reader = Reader(memory)
+        self._memory = memory
         self._data = memoryview(memory)
         self._words = self._data.cast("Q")
         self._clock = Clock(self._words)
@@ -342,7 +343,7 @@ class Owner:
 
         Walks everything. The open batch must be empty.
         """
-        return check_segment(self._data, self._staging.unused_blocks())
+        return check_segment(self._memory, self._staging.unused_blocks())
 
     def _lead(self, table: str, namespace: str, key: Key) -> Lead:
         return self._staging.record_lead(self.reader.scope(table, namespace), key)
