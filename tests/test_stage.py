@@ -53,7 +53,7 @@ class Desk:
     def __init__(self, engine: ModuleType, memory: mmap.mmap, general: bool) -> None:
         self.memory = memory
         self.owner = engine.Owner.take_over(memory, nothing, nothing)
-        owner = GeneralWay(self.owner) if general else self.owner
+        owner: Any = GeneralWay(self.owner) if general else self.owner
         sessions = Sessions(owner, lambda: 0.0)
         self.batch = Batch(owner, Operations(owner), sessions)
         self.clients = [Receiver(sessions.attach(name * CLIENT_ID_BYTES)) for name in (b"a", b"b")]
