@@ -81,7 +81,7 @@ class Outstanding:
         self.client_id = os.urandom(protocol.CLIENT_ID_BYTES)
         self._answers: dict[int, Answer] = {}
         self._next_id = 1
-        self._oldest_id = 1
+        self.oldest_id = 1
         """No request before this one is without an answer."""
         self._bytes = 0
 
@@ -92,12 +92,12 @@ class Outstanding:
         """Return the request without whose answer no more may be sent; None if there is room."""
         answers = self._answers
         if not answers:
-            self._oldest_id = self._next_id
+            self.oldest_id = self._next_id
             return None
-        oldest_id = self._oldest_id
+        oldest_id = self.oldest_id
         while oldest_id not in answers:
             oldest_id += 1
-        self._oldest_id = oldest_id
+        self.oldest_id = oldest_id
         room = self._next_id - oldest_id < protocol.IN_FLIGHT_MAX and self._bytes < BYTES_MAX
         return None if room else answers[oldest_id]
 
@@ -107,19 +107,19 @@ class Outstanding:
         RecordTooLarge or InvalidArgument if it cannot be sent.
         """
         request_id = self._next_id
-        frame = protocol.frame_request(request_id, self._oldest_id, operation, arguments)
+        frame = protocol.frame_request(request_id, self.oldest_id, operation, arguments)
         answer = Answer(waits, request_id, operation, frame)
         self._next_id = request_id + 1
         self._bytes += len(frame)
         self._answers[request_id] = answer
         return answer
 
-    def take(self, request_id: int) -> Answer | None:
-        """Remove a request that was answered or given up; None if it is not there any more."""
+    def settle(self, request_id: int, result: Any, error: ShmstoreError | None) -> None:
+        """Make the outcome of a request known, unless nobody waits for it any more."""
         answer = self._answers.pop(request_id, None)
         if answer is not None:
             self._bytes -= len(answer.frame)
-        return answer
+            answer.settle(result, error)
 
     def settle_all(self, error: ShmstoreError) -> None:
         """End all requests with ``error``. To the writer, what follows is another client."""
@@ -140,14 +140,13 @@ class Outstanding:
             if not old or answer.operation not in protocol.MUTATIONS:
                 yield answer
                 continue
-            self.take(answer.id)
             error = RequestTimeout(
                 f"the writer ended before it answered {answer.operation}, and that was too long "
                 f"ago to ask again: it was applied once or not at all",
                 operation=answer.operation,
                 sent=True,
             )
-            answer.settle(None, error)
+            self.settle(answer.id, None, error)
 
     def last_words(self) -> bytes:
         """Return the frame with which the client leaves."""

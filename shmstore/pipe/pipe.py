@@ -163,8 +163,8 @@ class Pipe:
             connection = self._connection
             if connection is not None:
                 answer.sent = monotonic()
-                later = later and len(self._outstanding) > BUSY_REQUESTS
-                if later and len(answer.frame) <= KEPT_BYTES_MAX:
+                busy = answer.id - self._outstanding.oldest_id >= BUSY_REQUESTS
+                if later and busy and len(answer.frame) <= KEPT_BYTES_MAX:
                     connection.keep(answer.id, answer.frame)
                     self._courier.expect(connection)
                 else:
@@ -267,7 +267,6 @@ class Pipe:
         unsent = answer.sent is None or (
             connection is not None and connection.withdraw(answer.id, answer.frame)
         )
-        self._outstanding.take(answer.id)
         outcome = "it was not sent" if unsent else "it is applied once or not at all"
         error = RequestTimeout(
             f"the writer did not answer {answer.operation} within {limit:g} s: {outcome}",
@@ -275,7 +274,7 @@ class Pipe:
             seconds=limit,
             sent=not unsent,
         )
-        answer.settle(None, error)
+        self._outstanding.settle(answer.id, None, error)
 
     # What the leader does. It holds no lock while it waits.
 
@@ -311,9 +310,7 @@ class Pipe:
         for request_id, result, error in answers:
             if request_id == 0:
                 raise error or ProtocolError("the server answered what nobody asked")
-            answer = self._outstanding.take(request_id)
-            if answer is not None:  # else nobody waits for it any more
-                answer.settle(result, error)
+            self._outstanding.settle(request_id, result, error)
 
     def _drop_connection(self) -> None:
         if self._connection is not None:

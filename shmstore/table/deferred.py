@@ -121,11 +121,13 @@ class Pipeline(Deferred):
 
     def call(self, operation: str, arguments: list[Any], convert: Callable[[Any], Any]) -> Any:
         """Send one operation; return its Reply."""
-        self._check_open()
+        if self._state != "open":
+            self._check_open()
         answer = self.client.submit(operation, arguments)
         reply = Reply(answer.result, convert)
-        self._pending.append((answer, reply))
-        while self._pending and self._pending[0][0].done():
+        pending = self._pending
+        pending.append((answer, reply))
+        while pending and pending[0][0].done():
             self._collect()
         return reply
 
@@ -146,8 +148,9 @@ class Pipeline(Deferred):
     def _collect(self) -> None:
         answer, reply = self._pending.popleft()
         try:
-            # All were sent before the first wait began: one timeout is for them together.
-            answer.result(LATE_SECONDS if self._late else None)
+            if self._late:
+                # All were sent before the first wait began: one timeout is for them together.
+                answer.result(LATE_SECONDS)
             reply.result()
         except ShmstoreError as failure:
             self._late = self._late or isinstance(failure, RequestTimeout)
