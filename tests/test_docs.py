@@ -96,7 +96,7 @@ class Sessions:
     def run(self, block: Block) -> None:
         if ">>>" not in block.text:
             source = "\n" * block.line + block.text
-            exec(compile(source, self._name, "exec"), self._names)
+            exec(compile(source, self._name, "exec", dont_inherit=True), self._names)
             return
         parser = doctest.DocTestParser()
         test = parser.get_doctest(block.text, {}, self._name, self._name, block.line)

@@ -2,6 +2,7 @@
 
 store                          records with an id, in namespaces, listed and found
 finding; page; resource; schema  finds; pages; what a resource declares; what the writer knows
+form                           dicts or Structs
 """
 
 from .page import Page

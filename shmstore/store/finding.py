@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..codec import canonical, index_name
+from ..engine import Record
 from ..table.reading import Readable
 
 
@@ -23,8 +24,8 @@ def find(
     """
     wanted = {field: canonical(value) for field, value in fields.items()}
     index = _smallest(table, [index_name(field, fields[field]) for field in indexes])
-    records = (opened(value) for value in table.packed_list(index))
-    return [record for record in records if _has(record, wanted)]
+    found = (value for value in table.packed_list(index) if not wanted or _has(value, wanted))
+    return [opened(value) for value in found]
 
 
 def _smallest(table: Readable, names: list[bytes]) -> bytes:
@@ -33,7 +34,8 @@ def _smallest(table: Readable, names: list[bytes]) -> bytes:
     return min(names, key=table.count)
 
 
-def _has(record: Any, wanted: dict[str, bytes]) -> bool:
+def _has(data: bytes, wanted: dict[str, bytes]) -> bool:
+    record = Record(data)
     return all(
         field in record and canonical(record[field]) == value for field, value in wanted.items()
     )

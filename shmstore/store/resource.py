@@ -11,6 +11,7 @@ from ..errors import InvalidArgument, InvalidKey, InvalidRecord
 from ..keys import key_of, name_of, shown
 from ..layout import NAME_BYTES_MAX
 from ..protocol import INDEXES_MAX
+from .form import PLAIN, Form, form_of
 
 Record: TypeAlias = dict[str, Any]
 
@@ -35,9 +36,11 @@ class Resource:
     prefix: ClassVar[str | None] = None
     url_path: ClassVar[str | None] = None
     indexes: ClassVar[Sequence[str]] = ()
+    _form: ClassVar[Form] = PLAIN
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        cls._form = form_of(cls) or cls._form
         if cls.table == "" and cls.resource == "":
             return  # a common base of several stores
         _check_names(cls)
@@ -52,7 +55,7 @@ class Resource:
 
         Raises InvalidRecord.
         """
-        fields = copy_of(record)
+        fields = cls._form.fields(record)
         if "id" not in fields:
             fields["id"] = cls._new_id()
         fields = cls._replacement(fields)
@@ -65,7 +68,7 @@ class Resource:
 
         Raises InvalidRecord.
         """
-        fields = copy_of(record)
+        fields = cls._form.fields(record)
         if "id" not in fields:
             raise InvalidRecord(
                 f'this {cls.resource} has no "id" to tell which one it replaces; insert() makes '
@@ -125,16 +128,6 @@ def _check_indexes(cls: type[Resource], indexes: Any) -> None:
 
 def _wrong(cls: type[Resource], problem: str) -> InvalidArgument:
     return InvalidArgument(f"class {cls.__name__}: {problem}")
-
-
-def copy_of(record: object) -> Record:
-    """Return a shallow copy of ``record``. InvalidRecord if it is not a mapping."""
-    if not isinstance(record, Mapping):
-        raise InvalidRecord(
-            f"a record is a mapping of fields, not {type(record).__name__} ({shown(record)})",
-            type=type(record).__name__,
-        )
-    return dict(record)
 
 
 def _id_of(record_id: object) -> str:

@@ -11,33 +11,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
-from ..codec import pack, unpack
-from ..engine import record_of
+from ..codec import pack
+from ..engine import field_of, record_of
 from ..errors import InvalidArgument, InvalidRecord
-from ..keys import key_of, name_of, shown
+from ..keys import key_of, missing, name_of, shown
 from ..namespaces import current
 from ..table import RAISE, Table
 from ..table.arguments import amounts_of, is_something, same, version_of
 from ..table.handles import Handle, check_handle, client_of
 from .finding import find
+from .form import PLAIN
 from .page import LIMIT_DEFAULT, LIMIT_MAX, Page, cursors_of, limit_of
-from .resource import Record, Resource, check_changes, copy_of, now
+from .resource import Resource, check_changes, now
 from .schema import declare, declared
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Record = TypeVar("Record", default=dict[str, Any])
+else:
+    from typing import TypeVar
+
+    Record = TypeVar("Record")  # the default is for type checkers
 Records: TypeAlias = list[Record]
 AnyRecords: TypeAlias = list[Any]
 Fields: TypeAlias = list[str]
 Arguments: TypeAlias = list[Any]  # inside the class, "list" is its method
 Result = TypeVar("Result")
-Self = TypeVar("Self", bound="Store")
+Self = TypeVar("Self", bound="Store[Any]")
 
 TABLES_MAX = 256
 """Namespaces for which one store object keeps what it computed."""
 
 
-class Store(Resource):
+class Store(Resource, Generic[Record]):
     """Records of one resource, each under its id, in the caller's namespace.
 
     Any process may read, from memory, and mutate, through its client; threads may share a store.
@@ -46,6 +55,10 @@ class Store(Resource):
     Every mutation returns when it is applied; beyond the errors named below each may raise
     RequestTimeout, WriterUnavailable and StoreFull. In a pipeline or a transaction insert() and
     update() return the record, other mutations a Reply, and reading is an error.
+
+    Records are dicts. In a ``Store[Webhook]``, Webhook being a msgspec.Struct, they are of that
+    type wherever a record is returned, and taken as such or as mappings; each read may then raise
+    InvalidRecord, where a record does not fit the type.
     """
 
     def __init__(self, handle: Handle) -> None:
@@ -73,11 +86,19 @@ class Store(Resource):
 
     def get(self, record_id: str, default: Any = None) -> Any:
         """Return the record, or ``default``. One lookup in memory and decoding."""
-        return self._in(current()).get(record_id, default)
+        table = self._in(current())
+        if self._form is PLAIN:
+            return table.get(record_id, default)
+        data = table.get_bytes(record_id)
+        return default if data is None else self._form.read(data)
 
     def __getitem__(self, record_id: str) -> Record:
         """Return the record; RecordNotFound (a KeyError) if there is none."""
-        record: Record = self._in(current())[record_id]
+        namespace = current()
+        data = self._in(namespace).get_bytes(record_id)
+        if data is None:
+            raise missing(key_of(record_id), self.table, namespace)
+        record: Record = self._form.read(data)
         return record
 
     def record(self, record_id: str, default: Any = None) -> Any:
@@ -92,8 +113,8 @@ class Store(Resource):
 
         If ``lazy``, as record() gives them.
         """
-        found = self._in(current()).get_many(record_ids, lazy=lazy)
-        return {str(key): one for key, one in found.items()}
+        opened, found = self._opener(lazy), self._in(current()).packed_many(record_ids)
+        return {str(key): opened(data) for key, data in found.items()}
 
     def __contains__(self, record_id: object) -> bool:
         """Tell whether there is a record of this id."""
@@ -105,7 +126,8 @@ class Store(Resource):
 
     def get_versioned(self, record_id: str, default: Any = None) -> tuple[int, Any]:
         """Return (version, record) of one snapshot; (0, ``default``) if there is none."""
-        return self._in(current()).get_versioned(record_id, default)
+        version, data = self._in(current()).packed_versioned(record_id)
+        return version, default if data is None else self._form.read(data)
 
     def count(self) -> int:
         """Return the number of records. Costs one lookup, whatever the number."""
@@ -167,7 +189,7 @@ class Store(Resource):
         them; so no field of this name can be looked for.
         """
         indexes = self._index_fields(fields)
-        return find(self._in(current()), indexes, fields, record_of if lazy else unpack)
+        return find(self._in(current()), indexes, fields, self._opener(lazy))
 
     def list_namespace(self, namespace: str, *, lazy: bool = False) -> AnyRecords:
         """Return all records of ``namespace``, newest first, as one snapshot.
@@ -175,11 +197,11 @@ class Store(Resource):
         If ``lazy``, they are as record() gives them.
         """
         table = self._in(name_of("namespace", namespace))
-        return find(table, [], {}, record_of if lazy else unpack)
+        return find(table, [], {}, self._opener(lazy))
 
     # Mutations: through the pipe, applied by the writer one after the other.
 
-    def insert(self, record: Mapping[str, Any]) -> Record:
+    def insert(self, record: Mapping[str, Any] | Record) -> Record:
         """Store ``record`` and return it as it will be read; one of the same id is replaced.
 
         Fills in what is missing of id ("<prefix>_<16 hex>"), object (the resource) and created
@@ -188,19 +210,20 @@ class Store(Resource):
         """
         fields = self._completed(record)
         data = pack(fields)
+        stored: Record = self._form.read(data)
         self._store("upsert", [fields["id"], data], same)
-        stored: Record = unpack(data)
         return stored
 
-    def insert_many(self, records: Iterable[Mapping[str, Any]]) -> Records:
+    def insert_many(self, records: Iterable[Mapping[str, Any] | Record]) -> Records[Record]:
         """Store all ``records`` as insert() does, as one atomic batch; return them."""
         completed = [self._completed(record) for record in records]
         pairs = [[fields["id"], pack(fields)] for fields in completed]
+        stored = [self._form.read(data) for _, data in pairs]
         if pairs:
             self._store("put_many", [pairs], same)
-        return [unpack(data) for _, data in pairs]
+        return stored
 
-    def update(self, record: Mapping[str, Any]) -> Record:
+    def update(self, record: Mapping[str, Any] | Record) -> Record:
         """Store ``record`` in place of the one with its id, or as a new one; return it.
 
         The whole record is replaced; only a missing object or created is filled in, created from
@@ -210,18 +233,22 @@ class Store(Resource):
         fields = self._replacement(record)
         if "created" not in fields and client_of(self._handle) is not self._handle:
             fields["created"] = self._created_of(fields["id"])
-        data = pack(fields)
-        created = self._store("upsert", [fields["id"], data, now()], same)
-        stored: Record = unpack(data)
-        stored.setdefault("created", created)
+        data, time = pack(fields), now()
+        self._form.check({"created": time, **fields})
+        created = self._store("upsert", [fields["id"], data, time], same)
+        if "created" not in fields:
+            data = pack({**fields, "created": created})
+        stored: Record = self._form.read(data)
         return stored
 
-    def compare_and_swap(self, record_id: str, version: int, record: Mapping[str, Any]) -> bool:
+    def compare_and_swap(
+        self, record_id: str, version: int, record: Mapping[str, Any] | Record
+    ) -> bool:
         """Store ``record`` as update() does if the one of ``record_id`` still has ``version``.
 
         Version 0 stands for no record. Tells whether it was stored.
         """
-        fields = self._replacement({"id": record_id, **copy_of(record)})
+        fields = self._replacement({"id": record_id, **self._form.fields(record)})
         if "created" not in fields:
             fields["created"] = self._created_of(record_id)
         if fields["id"] != record_id:
@@ -229,6 +256,7 @@ class Store(Resource):
                 f"the record says its id is {shown(fields['id'])}, the call {shown(record_id)}",
                 field="id",
             )
+        self._form.check(fields)
         return self._store("cas", [record_id, version_of(version), pack(fields)], is_something)
 
     def patch(self, record_id: str, /, **fields: Any) -> Record | None:
@@ -238,7 +266,7 @@ class Store(Resource):
         key. InvalidRecord for id, object and created, which never change.
         """
         check_changes(fields)
-        return self._call("store_patch", [key_of(record_id), pack(fields)], _unpack_some)
+        return self._call("store_patch", [key_of(record_id), pack(fields)], self._read_some)
 
     def increment(
         self,
@@ -271,7 +299,16 @@ class Store(Resource):
 
         Atomic: of many callers exactly one gets it.
         """
-        return self._in(current()).pop(record_id, default)
+        namespace, key = current(), key_of(record_id)
+
+        def convert(data: bytes | None) -> Any:
+            if data is not None:
+                return self._form.read(data)
+            if default is RAISE:
+                raise missing(key, self.table, namespace)
+            return default
+
+        return self._call("pop", [key], convert)
 
     def delete_where(self, /, **fields: Any) -> int:
         """Remove the records find() would return, as one atomic mutation; return how many."""
@@ -313,9 +350,16 @@ class Store(Resource):
         limit = limit_of(limit)
         after, before = cursors_of(starting_after, ending_before)
         values, has_more = self._handle.read("page", self.table, namespace, limit, after, before)
-        data = [*map(record_of if lazy else unpack, values)]
-        edge = -1 if before is None else 0
-        return Page(data, has_more, str(self.url_path), data[edge]["id"] if has_more else None)
+        edge = values[-1 if before is None else 0] if has_more else None
+        cursor = None if edge is None else field_of(edge, "id")
+        return Page([*map(self._opener(lazy), values)], has_more, str(self.url_path), cursor)
+
+    def _opener(self, lazy: bool) -> Callable[[bytes], Any]:
+        return record_of if lazy else self._form.read
+
+    def _read_some(self, data: bytes | None) -> Record | None:
+        record: Record | None = None if data is None else self._form.read(data)
+        return record
 
     def _index_fields(self, fields: dict[str, Any]) -> Fields:
         """The declared indexes that help to find ``fields``, once they can be read."""
@@ -339,8 +383,3 @@ class Store(Resource):
         self, operation: str, arguments: Arguments, convert: Callable[[Any], Result]
     ) -> Result:
         return self._handle.call(operation, [self.table, current(), *arguments], convert)
-
-
-def _unpack_some(data: bytes | None) -> Record | None:
-    record: Record | None = None if data is None else unpack(data)
-    return record

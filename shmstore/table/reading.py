@@ -103,17 +103,25 @@ class Readable(View, Mapping[Key, Any]):
         All are of one snapshot; if ``lazy``, as record() gives them. Costs a lookup per key.
         Raises InvalidKey.
         """
+        opened = record_of if lazy else unpack
+        return {key: opened(data) for key, data in self.packed_many(keys).items()}
+
+    def packed_many(self, keys: Iterable[Key]) -> dict[Key, bytes]:
+        """Return the records of those ``keys`` that are there as get_many() does, undecoded."""
         wanted = keys_of(keys)
         found = self._handle.read("get_many", self._attach()[1], wanted)
-        opened = record_of if lazy else unpack
-        return {
-            key: opened(data) for key, data in zip(wanted, found, strict=True) if data is not None
-        }
+        pairs = zip(wanted, found, strict=True)
+        return {key: data for key, data in pairs if data is not None}
 
     def get_versioned(self, key: Key, default: Any = None) -> tuple[int, Any]:
         """Return (version, record) of one snapshot; (0, ``default``) if there is none."""
+        version, data = self.packed_versioned(key)
+        return version, default if data is None else unpack(data)
+
+    def packed_versioned(self, key: Key) -> tuple[int, bytes | None]:
+        """Return (version, record as msgpack bytes) of one snapshot; (0, None) if there is none."""
         found = self._ask("get_versioned", key)
-        return (0, default) if found is None else (int(found[0]), unpack(found[1]))
+        return (0, None) if found is None else (int(found[0]), found[1])
 
     def __or__(self, other: Mapping[Key, Any]) -> dict[Key, Any]:
         """Return a dict of these records and those of ``other``, which win."""
