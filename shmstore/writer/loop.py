@@ -153,7 +153,8 @@ class Loop:
         while left > 0 and peer.servable:
             if peer.greeted:
                 plain = self._batch.add_plain(peer, peer.requests, left)
-                self._requests.update(plain)
+                for operation in plain:
+                    self._requests[operation] += 1
                 left -= len(plain)
                 if not peer.requests or left == 0:
                     return
