@@ -9,25 +9,37 @@ from __future__ import annotations
 
 import mmap
 from array import array
+from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
 
 from ..layout import (
     CLASS_HEAD,
     CLASS_MASK,
+    DEAD,
+    EMPTY,
     ENTRY_HEADER_BYTES,
+    GRANULE_BITS,
+    GRANULE_BYTES,
+    GRANULE_MASK,
     INSERTION_MASK,
     KEY_SIZE_SHIFT,
     KIND_GHOST,
     KIND_SHIFT,
+    PREV_FIELD,
     SCOPE_FIELD,
     SECRET_WORD,
     SECRET_WORDS,
+    SEGMENT_SLOT_BITS,
+    SEGMENT_SLOTS,
+    SEQ_FIELD,
     SHAPE_FIELD,
+    TAG_MASK,
+    VACATED,
     WORD_BYTES,
 )
-from .hashing import wyhash
-from .index import candidates
+from .hashing import Secret, wyhash
+from .index import candidates, segment_at
 from .order import Node, Position, walk
 from .records import (
     Damaged,
@@ -42,6 +54,12 @@ from .records import (
     visible,
 )
 
+_WORDS = GRANULE_BYTES // WORD_BYTES
+_SLOT_MASK = SEGMENT_SLOTS - 1
+_KEY_SIZE_OVER_KIND = KEY_SIZE_SHIFT - KIND_SHIFT
+_REMEMBERED_KEYS = 2048
+_REMEMBERED_KEY_MAX = 64
+
 Key = str | bytes
 Item = list[Any]
 """[key, value if wanted, created or None, insertion number], as it also crosses the pipe."""
@@ -55,6 +73,8 @@ class Lookup:
         self._words = self._data.cast("Q")
         self._seed, *secret = self._words[SECRET_WORD : SECRET_WORD + SECRET_WORDS].tolist()
         self._secret = (secret[0], secret[1], secret[2], secret[3])
+        self._hash_key = partial(_hash_key, self._secret)
+        self._remembered = lru_cache(_REMEMBERED_KEYS)(self._hash_key)
 
     def close(self) -> None:
         """Let go of the memory; nothing may be read afterwards."""
@@ -72,9 +92,14 @@ class Lookup:
         return wyhash(name, self._seed, self._secret)
 
     def hash_key(self, scope: int, key: Key) -> tuple[int, int, bytes]:
-        """Return (hash, class, bytes) of a record's key. Errors: ``InvalidKey``."""
-        key_class, encoded = key_parts(key)
-        return wyhash(encoded, scope ^ key_class, self._secret), key_class, encoded
+        """Return (hash, class, bytes) of a record's key, at best from memory: hashing costs as
+        much as all else of a lookup. Errors: ``InvalidKey``."""
+        try:
+            if len(key) <= _REMEMBERED_KEY_MAX:
+                return self._remembered(scope, key)
+        except TypeError:
+            pass  # no key at all
+        return self._hash_key(scope, key)
 
     def entry_hash(self, entry: int) -> int:
         """Return the hash that leads to the word of the entry at word ``entry``."""
@@ -96,9 +121,30 @@ class Lookup:
         return entry
 
     def _entry(self, word_hash: int, scope: int, key_class: int, key: bytes, committed: int) -> int:
-        for entry in candidates(self._words, word_hash):
-            if self.matches(entry, scope, key_class, key):
-                return visible(self._words, entry, committed)
+        # What ``candidates``, ``matches`` and ``visible`` most often do: calling them would cost
+        # as much again.
+        words, slot = self._words, word_hash & _SLOT_MASK
+        tag = word_hash >> SEGMENT_SLOT_BITS & TAG_MASK
+        base = segment_at(words, word_hash)
+        for _ in range(SEGMENT_SLOTS):
+            word = words[base + slot]
+            if word == EMPTY:
+                return 0
+            if word >> GRANULE_BITS == tag and word != VACATED:
+                entry = (word & GRANULE_MASK) * _WORDS
+                if words[entry + SCOPE_FIELD] == scope:
+                    shape = words[entry + SHAPE_FIELD] >> KIND_SHIFT
+                    start, size = entry * WORD_BYTES + ENTRY_HEADER_BYTES, len(key)
+                    if (
+                        shape >> _KEY_SIZE_OVER_KIND == size
+                        and shape & CLASS_MASK == key_class
+                        and self._data[start : start + size] == key
+                    ):
+                        dead = words[entry + PREV_FIELD] & DEAD
+                        if words[entry + SEQ_FIELD] <= committed and not dead:
+                            return entry
+                        return visible(words, entry, committed)
+            slot = slot + 1 & _SLOT_MASK
         return 0
 
     def matches(self, entry: int, scope: int, key_class: int, key: bytes) -> bool:
@@ -173,3 +219,8 @@ class Lookup:
             return None
         sort = load_sort(self._data, entry, load_shape(self._words, entry))
         return sort or 0, self._words[entry + SHAPE_FIELD] & INSERTION_MASK
+
+
+def _hash_key(secret: Secret, scope: int, key: Key) -> tuple[int, int, bytes]:
+    key_class, encoded = key_parts(key)
+    return wyhash(encoded, scope ^ key_class, secret), key_class, encoded

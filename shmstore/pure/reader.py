@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from struct import error as StructError
 from time import monotonic
 from typing import Any, TypeVar
@@ -44,6 +45,8 @@ from .records import (
 )
 
 T = TypeVar("T")
+_DAMAGED = (Damaged, IndexError, StructError)
+_UNREADABLE = (Overtaken, *_DAMAGED)
 
 
 def is_formatted(memory: mmap.mmap) -> bool:
@@ -87,13 +90,23 @@ class Reader(Lookup):
 
     def get(self, scope: int, key: Key) -> bytes | None:
         """Return a copy of the stored value, or None. Costs a hash, a probe and the copy."""
-        word_hash, key_class, encoded = self.hash_key(scope, key)
+        lead = self.hash_key(scope, key)
+        # The first try of ``_snapshot``, which most often is enough, without what leads to it.
+        words = self._words
+        clock, committed = words[FREE_CLOCK_WORD], words[COMMITTED_WORD]
+        try:
+            value = self._value(scope, lead, committed)
+        except _UNREADABLE:
+            pass
+        else:
+            if words[HORIZON_WORD] <= clock:
+                return value
+        return self._snapshot(partial(self._value, scope, lead))
 
-        def read(committed: int) -> bytes | None:
-            entry = self._record(word_hash, scope, key_class, encoded, committed)
-            return load_value(self._words, self._data, entry) if entry else None
-
-        return self._snapshot(read)
+    def _value(self, scope: int, lead: tuple[int, int, bytes], committed: int) -> bytes | None:
+        word_hash, key_class, encoded = lead
+        entry = self._record(word_hash, scope, key_class, encoded, committed)
+        return load_value(self._words, self._data, entry) if entry else None
 
     def get_versioned(self, scope: int, key: Key) -> tuple[int, bytes] | None:
         """Return (version, value), or None."""
@@ -222,7 +235,7 @@ class Reader(Lookup):
                 result = read(committed)
             except Overtaken:
                 pass
-            except (Damaged, IndexError, StructError) as error:
+            except _DAMAGED as error:
                 if read_accept(words, clock):
                     raise CorruptSegment(f"the segment is damaged: {error}") from error
             else:

@@ -138,10 +138,15 @@ def load_sort(data: memoryview, entry: int, shape: Shape) -> int | None:
 
 def load_value(words: memoryview, data: memoryview, entry: int) -> bytes:
     """Return a copy of the value of the entry at word ``entry``."""
-    shape = load_shape(words, entry)
-    start = shape.value_start(entry * WORD_BYTES)
-    value = bytes(data[start : start + shape.value_size])
-    if len(value) != shape.value_size:
+    # Shape.value_start() once more, as every read of a record comes here.
+    shape, size = words[entry + SHAPE_FIELD], words[entry] & 0xFFFFFFFF
+    start = entry * WORD_BYTES + ENTRY_HEADER_BYTES + (shape >> KEY_SIZE_SHIFT)
+    if shape >> KIND_SHIFT & KIND_SORTED:
+        start += SORT_WORD_BYTES
+    if size >= ALIGNED_VALUE_BYTES_MIN:
+        start = -(-start // CACHE_LINE_BYTES) * CACHE_LINE_BYTES
+    value = bytes(data[start : start + size])
+    if len(value) != size:
         raise Damaged(f"the value of the entry at {entry * WORD_BYTES} is outside the segment")
     return value
 
