@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.bars:
         from . import bars
 
-        return bars.run(options.output or results.FOLDER, quick=options.quick)
+        kept = options.output or (None if options.quick else results.FOLDER)
+        return bars.run(kept, quick=options.quick)
     return recorded(options)
 
 

@@ -93,7 +93,7 @@ def measure(
     ``scale`` is how many operations one call does, ``server_cpu`` returns the processor time that
     the server side has used so far. Warms up before ``start``.
     """
-    blocks = _blocks(arguments, _calibrated(call, arguments, arity))
+    blocks = blocks_of(arguments, calibrated(call, arguments, arity))
     gc.collect()
     gc.freeze()  # what was loaded is none of the garbage of the calls
     measured = Measured()
@@ -117,19 +117,25 @@ def measure(
     return measured
 
 
-def _calibrated(call: Callable[..., Any], arguments: Sequence[Any], arity: int) -> int:
+def calibrated(
+    call: Callable[..., Any],
+    arguments: Sequence[Any],
+    arity: int,
+    block_ns: int = BLOCK_NS,
+    calls_max: int = BLOCK_CALLS_MAX,
+) -> int:
     """Return how many calls make a block, by doing some: this is the warm-up as well."""
-    count, most = 1, min(BLOCK_CALLS_MAX, len(arguments))
+    count, most = 1, min(calls_max, len(arguments))
     while True:
         taken = time_block(call, arguments[:count], arity)
-        if taken >= BLOCK_NS or count == most:
+        if taken >= block_ns or count == most:
             return count
-        count = min(most, max(count * 2, int(count * BLOCK_NS / max(taken, 1))))
-        if taken > BLOCK_NS / 2:
+        count = min(most, max(count * 2, int(count * block_ns / max(taken, 1))))
+        if taken > block_ns / 2:
             return count
 
 
-def _blocks(arguments: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def blocks_of(arguments: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """Yield blocks of the arguments, for ever, of equal size."""
     starts = range(0, max(1, len(arguments) - size + 1), size)
     return itertools.cycle([arguments[at : at + size] for at in starts])

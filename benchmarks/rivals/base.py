@@ -39,6 +39,8 @@ class Session:
     """Store records one by one, without waiting for each."""
     put_batch: Callable[[Pairs], Any] | None = None
     """Store records as one atomic batch."""
+    put_one_by_one: Callable[[Pairs], Any] | None = None
+    """The same by a call for each record, where put_batch has a faster way."""
     increment: Callable[[Any], Any] | None = None
     """Add 1 to a number that other processes add to as well; none of them is lost."""
     counter: Callable[[Any], int] | None = None
@@ -55,6 +57,8 @@ class Session:
     """Store records so that they can be listed, counted and found."""
     prepare: Callable[[list[Any], bool], Any] | None = None
     """Take what the rival's users take once for each key, before they read it, or write it."""
+    statistics: Callable[[], dict[str, int]] | None = None
+    """What this process's end has counted."""
     close: Callable[[], Any] = nothing
 
 

@@ -119,6 +119,11 @@ def writing(environment: Any) -> Session:
         with begin(write=True) as transaction:
             transaction.cursor().putmulti([(key, pack(record)) for key, record in pairs])
 
+    def put_one_by_one(pairs: Pairs) -> None:
+        with begin(write=True) as transaction:
+            for key, record in pairs:
+                transaction.put(key, pack(record))
+
     def load(pairs: Iterable[tuple[bytes, Any]]) -> None:
         for chunk in chunks(pairs, CHUNK):
             put_batch(chunk)
@@ -132,4 +137,11 @@ def writing(environment: Any) -> Session:
         with begin() as transaction:
             return int(unpack(transaction.get(key)))
 
-    return Session(put=put, put_batch=put_batch, increment=increment, counter=counter, load=load)
+    return Session(
+        put=put,
+        put_batch=put_batch,
+        put_one_by_one=put_one_by_one,
+        increment=increment,
+        counter=counter,
+        load=load,
+    )

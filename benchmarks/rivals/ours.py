@@ -93,5 +93,6 @@ class Shmstore(Rival):
             find=find,
             load=load,
             load_indexed=load_indexed,
+            statistics=lambda: {"retries": client.reader.retries},
             close=client.close,
         )

@@ -1,0 +1,188 @@
+"""The tables of docs/benchmarks.md: written from the results, between marks, so that they agree.
+
+A block of the page begins with ``<!-- table: WORKLOAD, ... -->`` and ends with ``<!-- end -->``;
+what stands between them is replaced. ``<!-- table: bars -->`` and ``<!-- table: setting -->`` are
+the bars and what was measured where.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import results
+from .rivals import WHERE
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+BLOCK = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+GROUPS = ("reading", "sharing", "writing", "listing", "starting", "memory", "growing")
+
+
+def fill_in(folder: Path, page: Path = PAGE) -> int:
+    """Rewrite the tables of the page from the results in ``folder``; 0, or 1 without a page."""
+    if not page.exists():
+        print(f"{page} is not there: no tables are written")
+        return 1
+    files = load_all(folder)
+    text = page.read_text()
+    filled = BLOCK.sub(lambda found: found[1] + table_of(found[2], folder, files) + found[3], text)
+    if filled != text:
+        page.write_text(filled)
+    print(f"{page}: {len(BLOCK.findall(text))} tables")
+    return 0
+
+
+def load_all(folder: Path) -> dict[str, tuple[dict[str, Any], list[results.Cell]]]:
+    """Return (header, cells) of the files of results that are there, by group."""
+    paths = {group: folder / f"{group}.json" for group in GROUPS}
+    return {group: results.load(path) for group, path in paths.items() if path.exists()}
+
+
+def table_of(
+    wanted: str, folder: Path, files: dict[str, tuple[dict[str, Any], list[results.Cell]]]
+) -> str:
+    """Return one table, with its empty lines; what was not measured yet says so."""
+    if wanted == "bars":
+        return bars_table(folder / "bars.json")
+    if wanted == "setting":
+        return setting_table(files)
+    name, _, figure = wanted.partition(", ")
+    cells = [cell for _, some in files.values() for cell in some if cell.workload == name]
+    return cells_table(cells, FIGURES[figure or "time"]) if cells else "\nNot measured yet.\n\n"
+
+
+def cells_table(cells: list[results.Cell], figure: Callable[[results.Cell], str]) -> str:
+    """Return a table of one workload: a row for each rival, a column for each case."""
+    cases = sorted({cell.case for cell in cells}, key=lambda case: (case[2] != "160 B", case[1:]))
+    by_place = {(cell.rival, cell.case): cell for cell in cells}
+    able = [name for name in WHERE if any(of_rival(cells, name))]
+    unable = [name for name in WHERE if name not in able and (name in {c.rival for c in cells})]
+    rows = [["", *(title(case, cases) for case in cases)]]
+    for name in able:
+        found = [by_place.get((name, case)) for case in cases]
+        label = f"**{name}**" if name == "shmstore" else name
+        rows.append([label, *("" if cell is None else figure(cell) for cell in found)])
+    text = markdown(rows)
+    if unable:
+        text += f"Cannot do this: {', '.join(unable)}.\n\n"
+    return text
+
+
+def of_rival(cells: list[results.Cell], name: str) -> list[bool]:
+    """Return whether each cell of a rival says more than that it cannot."""
+    return [cell.skipped != "unsupported" for cell in cells if cell.rival == name]
+
+
+def title(case: tuple[str, int, str, int], cases: list[tuple[str, int, str, int]]) -> str:
+    """Return the title of a column: what differs between the cases."""
+    _, records, value, processes = case
+    parts = []
+    if len({other[3] for other in cases}) > 1:
+        parts.append(f"{processes} process{'es' if processes > 1 else ''}")
+    if len({other[1:3] for other in cases}) > 1 or not parts:
+        parts.append(f"{records:,} x {value}")
+    return ", ".join(parts)
+
+
+def time_of(cell: results.Cell) -> str:
+    """Return the median time of an operation."""
+    return short(cell) if cell.ns is None else shown_time(cell.ns)
+
+
+def tail_of(cell: results.Cell) -> str:
+    """Return median, p99 and p99.9 of single calls."""
+    if cell.p50 is None:
+        return short(cell)
+    some = [cell.p50, cell.p99, cell.p999]
+    return " / ".join("-" if value is None else shown_time(value) for value in some)
+
+
+def rate_of(cell: results.Cell) -> str:
+    """Return operations per second, of all processes."""
+    return short(cell) if cell.rate is None else f"{cell.rate:,.0f}/s"
+
+
+def processor_of(cell: results.Cell) -> str:
+    """Return the processor time of caller and server."""
+    if cell.cpu_ns is None:
+        return short(cell)
+    server = f" + {shown_time(cell.server_cpu_ns)}" if cell.server_cpu_ns else ""
+    return shown_time(cell.cpu_ns) + server
+
+
+def bytes_of(cell: results.Cell) -> str:
+    """Return the memory of a record or of a reader."""
+    if cell.bytes is None:
+        return short(cell)
+    return f"{cell.bytes:,.0f} bytes" if cell.bytes < 1e5 else f"{cell.bytes / 1e6:,.1f} MB"
+
+
+def worst_of(cell: results.Cell) -> str:
+    """Return p99.9, p99.99 and the slowest write."""
+    if cell.highest is None:
+        return short(cell)
+    some = [cell.p999, cell.p9999, cell.highest]
+    return " / ".join("-" if value is None else shown_time(value) for value in some)
+
+
+FIGURES: dict[str, Callable[[results.Cell], str]] = {
+    "time": time_of,
+    "tail": tail_of,
+    "rate": rate_of,
+    "processor": processor_of,
+    "bytes": bytes_of,
+    "worst": worst_of,
+}
+
+
+def short(cell: results.Cell) -> str:
+    """Return why there is no figure."""
+    if cell.skipped is None:
+        return ""
+    return "no" if cell.skipped == "unsupported" else cell.skipped.replace("|", "/")[:60]
+
+
+def shown_time(nanoseconds: float) -> str:
+    """Return a time in the unit that suits it, with three digits."""
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        if nanoseconds >= size:
+            return f"{nanoseconds / size:.3g} {unit}"
+    return f"{nanoseconds:.3g} ns"
+
+
+def bars_table(path: Path) -> str:
+    """Return the bars, measured and wanted."""
+    if not path.exists():
+        return "\nNot measured yet.\n\n"
+    rows = [["", "measured", "bar", ""]]
+    for bar in json.loads(path.read_text())["bars"]:
+        measured = "-" if bar["ratio"] is None else f"{bar['ratio']:.3g} {bar['unit']}"
+        held = {True: "holds", False: "**missed**", None: "not measured"}[bar["holds"]]
+        rows.append([bar["what"], measured, f"{bar['bar']} {bar['unit']}", held])
+    return markdown(rows)
+
+
+def setting_table(files: dict[str, tuple[dict[str, Any], list[results.Cell]]]) -> str:
+    """Return machine, versions and rivals of the results."""
+    if not files:
+        return "\nNot measured yet.\n\n"
+    header = next(iter(files.values()))[0]
+    machine, versions = header["machine"], header["versions"]
+    rows = [["", ""], ["date", header["made"]["date"]]]
+    rows.append(["machine", f"{machine['cores']} cores of {machine['processor']}"])
+    rows.append(["system", f"{machine['system']}, Linux {machine['kernel']}"])
+    rows.append(["shmstore", f"{versions['engine']} engine, commit {versions['commit']}"])
+    rows.append(["Python, msgpack", f"{versions['python']}, {versions.get('msgpack', '')}"])
+    rows.append(["the clock adds", f"{header['clock']['overhead_ns']} ns to each single call"])
+    rows += [[name, said] for name, said in header["rivals"].items() if name != "shmstore"]
+    return markdown(rows)
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """Return a table, with an empty line before and after."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    return "\n" + "\n".join(lines) + "\n\n"
