@@ -411,17 +411,19 @@ def test_versions_in_a_circle_end(
         assert damaged.take_over() is not None
 
 
+@pytest.mark.parametrize(("leaves", "above"), [(5, 5), (5, 1000), (1000, 5)])
 def test_a_tree_whose_nodes_meet_again_ends(
-    engine: ModuleType, original: bytes, sound: list[Any]
+    engine: ModuleType, original: bytes, sound: list[Any], leaves: int, above: int
 ) -> None:
-    """Each of eleven levels has the same child many times: more elements than atoms."""
+    """Each of eleven levels has the same child many times: more elements than atoms, or none of
+    them beyond the position asked for, in one of the directions."""
     with Damaged(engine, original) as damaged:
         free = damaged.word(EXTENT_END_WORD) // GRANULE_BYTES - 3000
         child = free
         for level in range(LEVELS_MAX):
             words = [2 << NODE_WIDTH_SHIFT | level << NODE_LEVEL_SHIFT | NODE_ELEMENTS_MAX]
             for number in range(NODE_ELEMENTS_MAX):
-                words += [5 + number, child]
+                words += [(above if level else leaves) + number, child]
             child = free + level * 80
             for i, word in enumerate(words):
                 damaged.set_word(child * 2 + i, word)
@@ -432,7 +434,9 @@ def test_a_tree_whose_nodes_meet_again_ends(
         root += (LEVELS_MAX - 1 << NODE_LEVEL_SHIFT) - (root & 0xFFFF << NODE_LEVEL_SHIFT)
         pack_into("<Q", damaged.memory, start + 8, root)
         for i in range(root & 0xFFFF):
-            pack_into("<Q", damaged.memory, start + 24 + i * 16, free + (LEVELS_MAX - 2) * 80)
+            pack_into(
+                "<2Q", damaged.memory, start + 16 + i * 16, above + i, free + (LEVELS_MAX - 2) * 80
+            )
         problems = damaged.check()
         assert problems != []
         assert damaged.read()[1] > 0

@@ -22,7 +22,8 @@ is_formatted(PyObject *Py_UNUSED(module), PyObject *memory)
     if (PyObject_GetBuffer(memory, &buffer, PyBUF_SIMPLE) < 0) {
         return NULL;
     }
-    bool formatted = buffer.len >= HEAP_START && *(const uint64_t *)buffer.buf == MAGIC;
+    const uint64_t magic = MAGIC;
+    bool formatted = buffer.len >= HEAP_START && memcmp(buffer.buf, &magic, sizeof magic) == 0;
     PyBuffer_Release(&buffer);
     return PyBool_FromLong(formatted);
 }

@@ -508,6 +508,7 @@ walk_own(struct walk *walk, const struct node *node)
     enum status status = FINE;
     for (uint32_t step = 0; step < end - start && walk->found->count < walk->limit; step++) {
         uint32_t at = walk->newest_first ? end - 1 - step : start + step;
+        size_t before = walk->found->count;
         struct leaf_or_inner child;
         if (node->level == 0) {
             status = walk_leaf(walk, node->positions[at], node->children[at]);
@@ -519,6 +520,9 @@ walk_own(struct walk *walk, const struct node *node)
             status = node_load(walk->memory, node->children[at], node->level - 1, node->width,
                                &child, walk->fault);
             status = status == FINE ? walk_node(walk, &child) : status;
+        }
+        if (status == FINE) {
+            status = walk_advanced(walk, before, step);
         }
         if (status != FINE) {
             return status;

@@ -114,7 +114,11 @@ system_of(OwnerObject *self)
 static void
 raise_full(const struct fault *fault, bool with_details)
 {
-    PyObject *arguments = Py_BuildValue("(s)", fault->text), *details = NULL, *error = NULL;
+    /* The system's own words in it may have been cut inside a letter. */
+    PyObject *text =
+        PyUnicode_DecodeUTF8(fault->text, (Py_ssize_t)strlen(fault->text), "replace");
+    PyObject *arguments = text ? PyTuple_Pack(1, text) : NULL, *details = NULL, *error = NULL;
+    Py_XDECREF(text);
     if (with_details) {
         details = Py_BuildValue("{sKsKsK}", "requested", (unsigned long long)fault->requested,
                                 "used", (unsigned long long)fault->used, "capacity",
@@ -148,6 +152,13 @@ raise_status(enum status status, const struct fault *fault)
     default:
         PyErr_Format(CorruptSegmentError, "the segment is damaged: %s", fault->text);
     }
+}
+
+static struct span
+span_of(PyObject *bytes)
+{
+    struct span span = {PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)};
+    return span;
 }
 
 /* Every use of the core stands between these two. */

@@ -15,13 +15,6 @@ struct named {
     struct lead lead;
 };
 
-static struct span
-span_of(PyObject *bytes)
-{
-    struct span span = {PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)};
-    return span;
-}
-
 static int
 named_open(const OwnerObject *self, struct named *named, PyObject *const record[3])
 {
@@ -396,6 +389,9 @@ chunk_items(OwnerObject *self, const struct elements *found, PyObject *items, st
         }
         Py_XDECREF(item);
     }
+    if (status == OVERTAKEN) {
+        return fail(fault, CORRUPT, "the reader of the owner was closed, or its horizon damaged");
+    }
     if (status != FINE) {
         *fault = reading.fault;
     }
@@ -750,6 +746,11 @@ static PyMethodDef owner_methods[] = {
            "stage(messages, count_max, seen, in_flight_max)\n--\n\n"
            "Stage plain requests from their bytes; return (id, oldest, operation, answer) of\n"
            "each, and what the next one needs."),
+    METHOD(run, METH_FASTCALL,
+           "run(message, table, namespace, client_id, answers, seen, in_flight_max)\n--\n\n"
+           "Stage one plain request, put its session's record into that place, and commit; return\n"
+           "(answer, answers, id, operation, whether anything changed), or None if it must go\n"
+           "another way. The batch must be empty, and is afterwards."),
     METHOD(put, NAMED,
            "put(table, namespace, key, value, created=None, old_indexes=(), new_indexes=())\n"
            "--\n\nInsert or replace a record; return (version, whether it was inserted)."),

@@ -18,7 +18,7 @@ typedef struct {
     PyObject_HEAD
     struct lookup lookup;
     Py_buffer buffer;
-    unsigned users; /* threads that read without the interpreter's lock */
+    unsigned users; /* reads during which other code may run, that of other threads too */
     bool closed;
     unsigned long long retries;
     char segment_id[16];
@@ -100,10 +100,26 @@ reading_end(ReaderObject *self, struct reading *reading, enum status status)
     return RAISED;
 }
 
+/* Between these two the memory stays, even if somebody closes the reader. */
+
+static inline void
+reader_hold(ReaderObject *self)
+{
+    self->users++;
+}
+
+static inline void
+reader_let_go(ReaderObject *self)
+{
+    if (--self->users == 0 && self->closed) {
+        PyBuffer_Release(&self->buffer);
+    }
+}
+
 static inline void
 reader_unlock(ReaderObject *self, PyThreadState **state)
 {
-    self->users++;
+    reader_hold(self);
     *state = PyEval_SaveThread();
 }
 
@@ -111,9 +127,7 @@ static void
 reader_lock_again(ReaderObject *self, PyThreadState *state)
 {
     PyEval_RestoreThread(state);
-    if (--self->users == 0 && self->closed) {
-        PyBuffer_Release(&self->buffer);
-    }
+    reader_let_go(self);
 }
 
 /* Copy the value of the entry at ``entry`` into new bytes. */
@@ -229,9 +243,10 @@ reader_check_header(ReaderObject *self)
                                     (unsigned long long)version, FORMAT_VERSION);
         PyObject *found = PyLong_FromUnsignedLongLong(version);
         PyObject *expected = PyLong_FromLong(FORMAT_VERSION);
-        if (details && found && expected) {
-            PyDict_SetItemString(details, "found", found);
-            PyDict_SetItemString(details, "expected", expected);
+        if (!details || !found || !expected ||
+            PyDict_SetItemString(details, "found", found) < 0 ||
+            PyDict_SetItemString(details, "expected", expected) < 0) {
+            Py_CLEAR(details);
         }
         Py_XDECREF(found);
         Py_XDECREF(expected);
@@ -256,8 +271,8 @@ static PyObject *
 reader_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
     static char *names[] = {"memory", NULL};
-    PyObject *memory;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O:Reader", names, &memory)) {
+    PyObject *exporter;
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O:Reader", names, &exporter)) {
         return NULL;
     }
     ReaderObject *self = (ReaderObject *)type->tp_alloc(type, 0);
@@ -265,14 +280,15 @@ reader_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
         return NULL;
     }
     self->closed = true;
-    if (PyObject_GetBuffer(memory, &self->buffer, PyBUF_SIMPLE) < 0) {
+    if (PyObject_GetBuffer(exporter, &self->buffer, PyBUF_SIMPLE) < 0) {
         Py_DECREF(self);
         return NULL;
     }
     self->closed = false;
+    struct memory memory = {self->buffer.buf, (uint64_t)self->buffer.len / WORD_BYTES};
     if (self->buffer.len < HEAP_START || self->buffer.len % GRANULE_BYTES ||
         (uintptr_t)self->buffer.buf % WORD_BYTES ||
-        *(const uint64_t *)self->buffer.buf != MAGIC) {
+        word_load_acquire(&memory, MAGIC_WORD) != MAGIC) {
         PyErr_SetString(FormatMismatchError, "this memory holds no shmstore segment");
         Py_DECREF(self);
         return NULL;
@@ -349,11 +365,16 @@ static int
 lookup_arguments(ReaderObject *self, const char *method, PyObject *const *arguments,
                  Py_ssize_t count, uint64_t *scope, struct key_view *key)
 {
-    if (check_count(method, count, 2) < 0 || reader_check_open(self) < 0 ||
-        scope_of(arguments[0], scope) < 0) {
+    if (check_count(method, count, 2) < 0 || scope_of(arguments[0], scope) < 0 ||
+        key_parts(arguments[1], key) < 0) {
         return -1;
     }
-    return key_parts(arguments[1], key);
+    /* Last, as a key of a rare type runs other code. */
+    if (reader_check_open(self) < 0) {
+        key_release(key);
+        return -1;
+    }
+    return 0;
 }
 
 static PyObject *
@@ -454,7 +475,8 @@ values_of(ReaderObject *self, const struct lead *leads, Py_ssize_t count)
     struct reading reading;
     enum verdict verdict;
     PyObject *values = PyList_New(count);
-    if (values == NULL) {
+    if (values == NULL || reader_check_open(self) < 0) {
+        Py_XDECREF(values);
         return NULL;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
@@ -499,7 +521,7 @@ reader_get_many(ReaderObject *self, PyObject *const *arguments, Py_ssize_t count
         leads[known] =
             record_lead(&self->lookup, scope, view->key_class, view->bytes, view->size);
     }
-    values = reader_check_open(self) < 0 ? NULL : values_of(self, leads, size);
+    values = values_of(self, leads, size);
 done:
     for (Py_ssize_t i = 0; i < known; i++) {
         key_release(&views[i]);

@@ -169,6 +169,11 @@ range_rows(ReaderObject *self, const struct range *range, enum rows rows, size_t
     enum verdict verdict;
     PyObject *result;
     bool cursor_found = true;
+    if (reader_check_open(self) < 0) {
+        return NULL;
+    }
+    /* A new list may set off the garbage collector, and so any code at all. */
+    reader_hold(self);
     reading_begin(self, &reading);
     do {
         result = PyList_New(0);
@@ -191,6 +196,7 @@ range_rows(ReaderObject *self, const struct range *range, enum rows rows, size_t
             Py_CLEAR(result);
         }
     } while (verdict == AGAIN);
+    reader_let_go(self);
     free(found.items);
     return result;
 }

@@ -84,9 +84,9 @@ view_attach(ViewObject *self)
         !Py_IS_TYPE(PyTuple_GET_ITEM(pair, 0), ReaderType)) {
         PyErr_SetString(PyExc_TypeError, "_attach() returns (reader, scope) of this engine");
     }
-    else if (scope_of(PyTuple_GET_ITEM(pair, 1), &self->scope) == 0) {
-        Py_INCREF(PyTuple_GET_ITEM(pair, 0));
-        Py_XSETREF(self->reader, (ReaderObject *)PyTuple_GET_ITEM(pair, 0));
+    else if (self->reader == NULL && scope_of(PyTuple_GET_ITEM(pair, 1), &self->scope) == 0) {
+        /* Once for all: another thread may be reading with it while this one waited. */
+        self->reader = (ReaderObject *)Py_NewRef(PyTuple_GET_ITEM(pair, 0));
     }
     Py_DECREF(pair);
     return PyErr_Occurred() ? -1 : 0;
@@ -113,14 +113,14 @@ view_bytes(ViewObject *self, PyObject *key)
     struct key_view view;
     uint64_t version;
     PyObject *value = NULL;
-    bool open = !self->reader->closed;
-    if (open) {
-        if (key_parts(key, &view) < 0) {
-            return NULL;
-        }
-        value = reader_value(self->reader, self->scope, &view, &version);
-        key_release(&view);
+    if (key_parts(key, &view) < 0) {
+        return NULL;
     }
+    bool open = !self->reader->closed; /* after a key of a rare type has run other code */
+    if (open) {
+        value = reader_value(self->reader, self->scope, &view, &version);
+    }
+    key_release(&view);
     if (value == NULL && (!open || self->reader->closed || PyErr_Occurred())) {
         if (self->reader->closed) {
             PyErr_Clear();
@@ -236,15 +236,16 @@ view_find_version(ViewObject *self, PyObject *key, uint64_t *version)
     if (self->reader == NULL && view_attach(self) < 0) {
         return -1;
     }
+    if (key_parts(key, &view) < 0) {
+        return -1;
+    }
+    int outcome = -1;
     if (!self->reader->closed) {
-        if (key_parts(key, &view) < 0) {
-            return -1;
-        }
-        int outcome = reader_version(self->reader, self->scope, &view, version);
-        key_release(&view);
-        if (outcome == 0) {
-            return 0;
-        }
+        outcome = reader_version(self->reader, self->scope, &view, version);
+    }
+    key_release(&view);
+    if (outcome == 0) {
+        return 0;
     }
     PyObject *answer = view_ask(self, version_text, key);
     if (answer == NULL) {

@@ -188,6 +188,16 @@ walk_leaf(struct walk *walk, struct position position, uint64_t word_hash)
     return elements_add(walk->found, position, word_hash);
 }
 
+/* Only the first child may lie short of the walk's beginning: nodes that lead to each other would
+   else be walked for ever, without an element. */
+static inline enum status
+walk_advanced(const struct walk *walk, size_t before, uint32_t step)
+{
+    return step == 0 || walk->found->count > before
+               ? FINE
+               : fail(walk->fault, DAMAGED, "a list has a node of none of its elements");
+}
+
 static enum status
 walk_node(struct walk *walk, const struct leaf_or_inner *node)
 {
@@ -203,6 +213,7 @@ walk_node(struct walk *walk, const struct leaf_or_inner *node)
     }
     for (uint32_t step = 0; step < end - start && walk->found->count < walk->limit; step++) {
         uint32_t at = walk->newest_first ? end - 1 - step : start + step;
+        size_t before = walk->found->count;
         enum status status;
         if (node->level == 0) {
             status = walk_leaf(walk, node_position(node, at), node_child(node, at));
@@ -214,6 +225,9 @@ walk_node(struct walk *walk, const struct leaf_or_inner *node)
             if (status == FINE) {
                 status = walk_node(walk, &child);
             }
+        }
+        if (status == FINE) {
+            status = walk_advanced(walk, before, step);
         }
         if (status != FINE) {
             return status;

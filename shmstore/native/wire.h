@@ -41,7 +41,7 @@ wire_end(struct wire *wire)
 static bool
 wire_grow(struct wire *wire, size_t size)
 {
-    if (size > WIRE_BYTES_MAX - wire->used) {
+    if (wire->used > WIRE_BYTES_MAX || size > WIRE_BYTES_MAX - wire->used) {
         return false;
     }
     size_t room = 2 * (wire->used + size);

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import cast
 
 from ..layout import (
@@ -118,7 +118,9 @@ def walk(
 
 def _descend(
     node: Node, load: Load, beyond: Position | None, newest_first: bool
-) -> Iterator[tuple[Position, int]]:
+) -> Generator[tuple[Position, int], None, bool]:
+    # Returns whether there was an element. Only the first child may lie short of ``beyond``: nodes
+    # that lead to each other would else be walked for ever, without an element.
     positions = node.positions
     if newest_first:
         end = len(positions) if beyond is None else bisect_left(positions, beyond)
@@ -128,14 +130,20 @@ def _descend(
         if node.level and start:
             start -= 1
         places = range(start, len(positions))
+    some = False
     for place in places:
         child = node.children[place]
         if node.level == 0:
             assert isinstance(child, int)
             yield positions[place], child
+            some = True
         else:
             below = child if isinstance(child, Node) else load(child, node)
-            yield from _descend(below, load, beyond, newest_first)
+            more = yield from _descend(below, load, beyond, newest_first)
+            if not more and place != places[0]:
+                raise Damaged("a list has a node of none of its elements")
+            some = some or more
+    return some
 
 
 class OrderList:
