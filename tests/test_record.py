@@ -191,6 +191,12 @@ class TestStandsForADict:
         for field in HOOK:
             assert hook[field] is hook[field] is hook.get(field)
         assert hook["metadata"] is dict(hook.items())["metadata"]
+        other = made(engine, HOOK)
+        assert dict(other.items())["metadata"] is other["metadata"] is other.get("metadata")
+        assert dict(other)["metadata"] is [*other.values()][-2]
+        assert (other.get("nothing", 7), other.get(1), "nothing" in other) == (7, None, False)
+        with pytest.raises(KeyError):
+            other["nothing"]
         tags = hook["metadata"]["tags"]
         assert tags[1] is tags[1] is tags[1:][0] is list(tags)[1]
 
@@ -361,6 +367,8 @@ class TestForeignBytes:
         assert record == codec.unpack(data) == {"a": 3, "b": 2, "c": 4}
         assert (len(record), list(record)) == (3, ["a", "b", "c"])
         assert engine.field_of(data, "a") == 3
+        hidden = engine.record_of(b"\x82\xa1a\xa1\xff\xa1a\x01")
+        assert [*hidden.items()] == [("a", 1)]
         numbers = engine.record_of(b"\x82\x01\xa1a\xcb\x3f\xf0\0\0\0\0\0\0\xa1b")
         assert list(numbers.items()) == [(1, "b")]
 

@@ -17,6 +17,7 @@ typedef struct {
     Py_ssize_t start, end;
     PyObject *places; /* a map: dict from key to where its value begins; an array: Py_ssize_ts */
     PyObject *kept;   /* a map: dict from where a value begins to it; an array: tuple */
+    PyObject *fields; /* a map: dict of all of it, once that was asked for */
     PyObject *first;  /* of a map the first scalar that was touched, which needs no dict */
     Py_ssize_t first_at;
     bool touched;
@@ -59,7 +60,7 @@ record_new(PyTypeObject *type, PyObject *data, Py_ssize_t start, Py_ssize_t end)
         self->data = Py_NewRef(data);
         self->start = start;
         self->end = end;
-        self->places = self->kept = self->first = NULL;
+        self->places = self->kept = self->fields = self->first = NULL;
         self->first_at = 0;
         self->touched = false;
     }
@@ -73,6 +74,7 @@ record_dealloc(RecordObject *self)
     Py_DECREF(self->data);
     Py_XDECREF(self->places);
     Py_XDECREF(self->kept);
+    Py_XDECREF(self->fields);
     Py_XDECREF(self->first);
     PyObject_Free(self);
     Py_DECREF(type);
@@ -187,9 +189,52 @@ record_construct(PyTypeObject *type, PyObject *arguments, PyObject *options)
 
 /* Maps */
 
-/* Note where the value of each key lies. */
+/* Keep ``value``, which is taken over, unless another thread was faster; return what is kept. */
 static PyObject *
-map_walk(RecordObject *self)
+map_keep(RecordObject *self, Py_ssize_t place, PyObject *value)
+{
+    if (self->kept == NULL) {
+        self->kept = PyDict_New();
+    }
+    PyObject *number = self->kept ? PyLong_FromSsize_t(place) : NULL;
+    PyObject *kept = number ? PyDict_SetDefault(self->kept, number, value) : NULL;
+    Py_XINCREF(kept);
+    Py_XDECREF(number);
+    Py_DECREF(value);
+    return kept;
+}
+
+/* Return the value at ``place``: the one that is kept or a new one, which is then kept if ``keep``.
+ */
+static PyObject *
+map_value(RecordObject *self, Py_ssize_t place, bool keep)
+{
+    if (self->first_at == place) {
+        return Py_NewRef(self->first);
+    }
+    if (self->kept != NULL) {
+        PyObject *number = PyLong_FromSsize_t(place);
+        PyObject *kept = number ? PyDict_GetItemWithError(self->kept, number) : NULL;
+        Py_XDECREF(number);
+        if (kept != NULL || PyErr_Occurred()) {
+            return Py_XNewRef(kept);
+        }
+    }
+    PyObject *value = record_decode(self, place);
+    if (value == NULL || !keep) {
+        return value;
+    }
+    if (self->first_at == 0 && packed_kind(record_bytes(self)[place]) == PACKED_SCALAR) {
+        self->first_at = place;
+        self->first = Py_NewRef(value);
+        return value;
+    }
+    return map_keep(self, place, value);
+}
+
+/* Return a dict of where the value of each key lies or, if ``whole``, of the values. */
+static PyObject *
+map_walk(RecordObject *self, bool whole)
 {
     uint64_t count;
     const unsigned char *base = record_bytes(self), *end = base + self->end;
@@ -201,18 +246,18 @@ map_walk(RecordObject *self)
             at = NULL;
             break;
         }
-        PyObject *key = packed_value(at, end), *place = NULL;
+        PyObject *key = packed_value(at, end), *entry = NULL;
         if (key != NULL) {
             if (PyUnicode_CheckExact(key)) {
                 PyUnicode_InternInPlace(&key);
             }
-            place = PyLong_FromSsize_t(value - base);
+            entry = whole ? map_value(self, value - base, false) : PyLong_FromSsize_t(value - base);
         }
-        if (place == NULL || PyDict_SetItem(places, key, place) < 0) {
+        if (entry == NULL || PyDict_SetItem(places, key, entry) < 0) {
             Py_CLEAR(places);
         }
         Py_XDECREF(key);
-        Py_XDECREF(place);
+        Py_XDECREF(entry);
         at = packed_skip(value, end);
     }
     if (places != NULL && at != end) {
@@ -227,7 +272,7 @@ static PyObject *
 map_places(RecordObject *self)
 {
     if (self->places == NULL) {
-        PyObject *places = map_walk(self);
+        PyObject *places = map_walk(self, false);
         if (places == NULL || self->places != NULL) {
             Py_XDECREF(places); /* another thread was faster */
             return places ? self->places : NULL;
@@ -271,55 +316,30 @@ map_find(RecordObject *self, PyObject *key, Py_ssize_t *place)
     return 1;
 }
 
-/* Keep ``value``, which is taken over, unless another thread was faster; return what is kept. */
-static PyObject *
-map_keep(RecordObject *self, Py_ssize_t place, PyObject *value)
+/* Look up the value of a key: 1, 0 if there is none, -1 for an error. */
+static int
+map_look_up(RecordObject *self, PyObject *key, PyObject **value)
 {
-    if (self->kept == NULL) {
-        self->kept = PyDict_New();
+    Py_ssize_t place;
+    if (self->fields != NULL) {
+        *value = Py_XNewRef(PyDict_GetItemWithError(self->fields, key));
+        return *value ? 1 : PyErr_Occurred() ? -1 : 0;
     }
-    PyObject *number = self->kept ? PyLong_FromSsize_t(place) : NULL;
-    PyObject *kept = number ? PyDict_SetDefault(self->kept, number, value) : NULL;
-    Py_XINCREF(kept);
-    Py_XDECREF(number);
-    Py_DECREF(value);
-    return kept;
-}
-
-/* Return the value at ``place``: the one that is kept, or a new one that is kept from now on. */
-static PyObject *
-map_value(RecordObject *self, Py_ssize_t place)
-{
-    if (self->first_at == place) {
-        return Py_NewRef(self->first);
+    int found = map_find(self, key, &place);
+    if (found > 0) {
+        *value = map_value(self, place, true);
+        return *value ? 1 : -1;
     }
-    if (self->kept != NULL) {
-        PyObject *number = PyLong_FromSsize_t(place);
-        PyObject *kept = number ? PyDict_GetItemWithError(self->kept, number) : NULL;
-        Py_XDECREF(number);
-        if (kept != NULL || PyErr_Occurred()) {
-            return Py_XNewRef(kept);
-        }
-    }
-    PyObject *value = record_decode(self, place);
-    if (value == NULL) {
-        return NULL;
-    }
-    if (self->first_at == 0 && packed_kind(record_bytes(self)[place]) == PACKED_SCALAR) {
-        self->first_at = place;
-        self->first = Py_NewRef(value);
-        return value;
-    }
-    return map_keep(self, place, value);
+    return found;
 }
 
 static PyObject *
 map_subscript(RecordObject *self, PyObject *key)
 {
-    Py_ssize_t place;
-    int found = map_find(self, key, &place);
+    PyObject *value;
+    int found = map_look_up(self, key, &value);
     if (found > 0) {
-        return map_value(self, place);
+        return value;
     }
     PyObject *arguments = found == 0 ? PyTuple_Pack(1, key) : NULL;
     if (arguments != NULL) {
@@ -335,12 +355,12 @@ map_get(RecordObject *self, PyObject *const *arguments, Py_ssize_t count)
     if (count < 1 || count > 2) {
         return PyErr_Format(PyExc_TypeError, "get() takes 1 or 2 arguments, not %zd", count);
     }
-    Py_ssize_t place;
-    int found = map_find(self, arguments[0], &place);
-    if (found > 0) {
-        return map_value(self, place);
+    PyObject *value;
+    int found = map_look_up(self, arguments[0], &value);
+    if (found == 0) {
+        return Py_NewRef(count > 1 ? arguments[1] : Py_None);
     }
-    return found < 0 ? NULL : Py_NewRef(count > 1 ? arguments[1] : Py_None);
+    return found > 0 ? value : NULL;
 }
 
 static int
@@ -364,20 +384,39 @@ map_iterator(RecordObject *self)
     return places ? PyObject_GetIter(places) : NULL;
 }
 
-/* Return a dict of all fields, in their order; what is inside containers is left to be touched. */
 static PyObject *
-map_fields(RecordObject *self)
+map_fields_by_place(RecordObject *self)
 {
     PyObject *places = map_places(self), *key, *place;
     PyObject *fields = places ? PyDict_New() : NULL;
     for (Py_ssize_t i = 0; fields != NULL && PyDict_Next(places, &i, &key, &place);) {
-        PyObject *value = map_value(self, PyLong_AsSsize_t(place));
+        PyObject *value = map_value(self, PyLong_AsSsize_t(place), false);
         if (value == NULL || PyDict_SetItem(fields, key, value) < 0) {
             Py_CLEAR(fields);
         }
         Py_XDECREF(value);
     }
     return fields;
+}
+
+/* Return a dict of all fields in their order, borrowed; containers are left to be touched. */
+static PyObject *
+map_fields(RecordObject *self)
+{
+    if (self->fields == NULL) {
+        PyObject *fields = self->places ? NULL : map_walk(self, true);
+        if (fields == NULL) {
+            PyErr_Clear(); /* it may have been a value that another one of its key replaces */
+            fields = map_fields_by_place(self);
+        }
+        if (self->fields == NULL) {
+            self->fields = fields;
+        }
+        else {
+            Py_XDECREF(fields); /* another thread was faster */
+        }
+    }
+    return self->fields;
 }
 
 static PyObject *
@@ -391,9 +430,7 @@ static PyObject *
 map_view(RecordObject *self, PyObject *method)
 {
     PyObject *fields = map_fields(self);
-    PyObject *view = fields ? PyObject_CallMethodNoArgs(fields, method) : NULL;
-    Py_XDECREF(fields);
-    return view;
+    return fields ? PyObject_CallMethodNoArgs(fields, method) : NULL;
 }
 
 static PyObject *
