@@ -195,6 +195,23 @@ class Owner:
         """
         return [], "general"
 
+    def run(
+        self,
+        message: bytes | bytearray,
+        table: str,
+        namespace: str,
+        client_id: bytes,
+        answers: dict[int, bytes],
+        seen: int,
+        in_flight_max: int,
+    ) -> tuple[bytes, dict[int, bytes], int, str, bool] | None:
+        """Stage one request, put the record of its session into that place, and commit; return
+        (answer, the session's answers, id, operation, whether anything changed).
+
+        None if it must go another way, as in this engine all do. The open batch must be empty.
+        """
+        return None
+
     def put(
         self,
         table: str,

@@ -14,7 +14,7 @@ from ..engine import Owner
 from ..errors import ProtocolError, ShmstoreError
 from ..protocol import IN_FLIGHT_MAX, Request, build_answer, build_error, parse_request
 from .operations import Operations
-from .sessions import Session, Sessions
+from .sessions import NAMESPACE, TABLE, Session, Sessions
 from .trouble import presentable
 
 REQUESTS_MAX = 512
@@ -81,6 +81,31 @@ class Batch:
         self._stage(client, request)
         if alone or self._is_full():
             self.commit()
+
+    def run(self, client: Client, message: bytes | bytearray) -> str | None:
+        """Apply, commit and answer a request at once, where the engine can, in one call.
+
+        Return its operation; None if it must be added. The batch must be empty: this is for who
+        waits alone.
+        """
+        session = client.session
+        done = self._owner.run(
+            message,
+            TABLE,
+            NAMESPACE,
+            session.client_id,
+            session.answers,
+            session.seen,
+            IN_FLIGHT_MAX,
+        )
+        if done is None:
+            return None
+        answer, session.answers, session.seen, operation, changed = done
+        if changed:
+            session.stored = True
+            self.committed += 1
+        client.deliver(answer)
+        return operation
 
     def add_plain(
         self, client: Client, messages: deque[bytes | bytearray], count_max: int

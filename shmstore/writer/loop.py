@@ -101,9 +101,10 @@ class Loop:
             else:
                 self._hear(peer, events)
                 active.append(peer)
-        for peer in active:
-            self._serve(peer)
-        self._batch.commit()
+        if len(active) != 1 or not self._run(active[0]):
+            for peer in active:
+                self._serve(peer)
+            self._batch.commit()
         for peer in active:
             self._settle(peer)
         due = self._due_seconds()
@@ -146,6 +147,20 @@ class Loop:
                 peer.receive()
         elif events & (select.EPOLLHUP | select.EPOLLERR):
             peer.ended = True
+
+    def _run(self, peer: Peer) -> bool:
+        """Apply the one request of the only client that asks, if it is plain; tell whether it was.
+
+        Others may have joined the batch, had there been any.
+        """
+        if len(peer.requests) != 1 or not peer.greeted:
+            return False
+        operation = self._batch.run(peer, peer.requests[0])
+        if operation is None:
+            return False
+        del peer.requests[0]
+        self._requests[operation] += 1
+        return True
 
     def _serve(self, peer: Peer) -> None:
         """Apply the requests of a client, within its turn."""
