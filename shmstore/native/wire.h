@@ -354,7 +354,8 @@ heard_count(struct heard *heard, uint64_t *number)
         *number = kind;
         return true;
     }
-    return kind >= 0xcc && kind <= 0xcf && heard_unsigned(heard, (size_t)1 << (kind - 0xcc), number);
+    return kind >= 0xcc && kind <= 0xcf &&
+           heard_unsigned(heard, (size_t)1 << (kind - 0xcc), number);
 }
 
 /* A result that is None, a bool or a count; NULL, perhaps without an exception, if it is not. */
@@ -430,8 +431,8 @@ static PyObject *
 heard_message(struct heard *stream, uint64_t bytes_max)
 {
     uint64_t size;
-    if (!heard_unsigned(stream, WIRE_HEAD_BYTES, &size) || size > INT32_MAX ||
-        size > bytes_max || size > (size_t)(stream->end - stream->at)) {
+    if (!heard_unsigned(stream, WIRE_HEAD_BYTES, &size) || size > INT32_MAX || size > bytes_max ||
+        size > (size_t)(stream->end - stream->at)) {
         return NULL;
     }
     const char *start = (const char *)stream->at;
