@@ -37,7 +37,7 @@ TRIAL_RECORDS = 1_000
 class Settings:
     """How long and how large a run is."""
 
-    seconds: float = 0.35
+    seconds: float = 0.3
     """Of one measurement of one rival."""
     repetitions: int = 3
     sizes: tuple[int, ...] = (1_000, 100_000, 1_000_000)
@@ -47,7 +47,7 @@ class Settings:
     load_seconds_max: float = 20.0
     """A dataset whose loading would take longer, going by a smaller one, is skipped."""
     grow_records: int = 1_000_000
-    grow_seconds_max: float = 75.0
+    grow_seconds_max: float = 60.0
     starts: int = 5
 
 

@@ -91,7 +91,8 @@ def one_panel(axis: Any, cells: dict[str, results.Cell], label: str) -> None:
     axis.set_xlabel("time per operation (log scale)")
     axis.set_title(label, fontsize=10)
     axis.tick_params(axis="y", length=0)
-    axis.set_xticks([10.0**power for power in range(1, 10) if min(times) / 2 < 10**power])
+    powers = [power for power in range(1, 10) if min(times) / 2 < 10**power < max(times) * 12]
+    axis.set_xticks([10.0**power for power in powers[:: 1 + len(powers) // 5]])
     axis.set_xticklabels([shown_time(tick) for tick in axis.get_xticks()], fontsize=8)
     axis.minorticks_off()
     axis.set_xlim(min(times) / 2, max(times) * 12)
@@ -126,7 +127,7 @@ def lines_plot(
         axis.minorticks_off()
         axis.grid(axis="y", linewidth=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    handles = {}
+    handles: dict[str, Any] = {}
     for axis in axes:
         drawn, labels = axis.get_legend_handles_labels()
         handles |= dict(zip(labels, drawn, strict=True))

@@ -111,7 +111,8 @@ def measure(
     measured.wall_ns = now - begin
     measured.cpu_ns = time.process_time_ns() - cpu
     measured.server_cpu_ns = server_cpu() - server
-    singles = _singles(call, blocks, arity, begin + int(seconds * 1e9))
+    end = time.perf_counter_ns() + int(seconds * 1e9 * (1 - BLOCK_SHARE))
+    singles = _singles(call, blocks, arity, end)
     measured.singles = Histogram.of(singles)
     gc.unfreeze()
     return measured
@@ -144,15 +145,14 @@ def blocks_of(arguments: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 def _singles(
     call: Callable[..., Any], blocks: Iterator[Sequence[Any]], arity: int, end: int
 ) -> list[int]:
-    """Time single calls until ``end``, or until there are enough."""
+    """Time single calls until ``end``, or until there are enough; at least one."""
     clock, taken = time.perf_counter_ns, list[int]()
     note = taken.append
-    while clock() < end and len(taken) < SAMPLES_MAX:
-        for item in next(blocks):
-            given = (item,) if arity == 1 else tuple(item) if arity == 2 else ()
-            begin = clock()
-            call(*given)
-            note(clock() - begin)
-            if begin > end:
-                break
+    for item in itertools.islice(itertools.chain.from_iterable(blocks), SAMPLES_MAX):
+        given = (item,) if arity == 1 else tuple(item) if arity == 2 else ()
+        begin = clock()
+        call(*given)
+        note(clock() - begin)
+        if begin > end:
+            break
     return taken
