@@ -27,7 +27,8 @@ int main(int count, char **arguments)
                                    horizon_before_copy, no_horizon, horizon_after_overwrite,
                                    no_release_fence, word_before_entry, word_store_relaxed,
                                    word_load_relaxed, stamp_too_low, newest_version,
-                                   committed_before_clock, clock_load_relaxed, clock_store_relaxed,
-                                   stamp_before_commit, committed_load_relaxed, committed_store_relaxed,
+                                   committed_before_clock, clock_load_relaxed,
+                                   clock_store_relaxed, stamp_before_commit,
+                                   committed_load_relaxed, committed_store_relaxed,
                                    words_before_committed, words_after_commit});
 }

@@ -144,7 +144,7 @@ struct cut_off : splits {
         commit();
     }
 
-    static constexpr unsigned switches = 1;
+    static constexpr unsigned switches = 0;
 
     unsigned steps() override { return 120; }
 };

@@ -38,7 +38,7 @@ struct takeovers : store {
         commit();
     }
 
-    static constexpr unsigned switches = 1;
+    static constexpr unsigned switches = 0;
 
     void read() override { read_keys({A, B}); }
 

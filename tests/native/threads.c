@@ -329,8 +329,8 @@ read_page(struct reader *reader)
         return;
     }
     if (tally.words[0] != reader->window.committed) {
-        give_up("batch %llu finds the tally of %llu",
-                (unsigned long long)reader->window.committed, (unsigned long long)tally.words[0]);
+        give_up("batch %llu finds the tally of %llu", (unsigned long long)reader->window.committed,
+                (unsigned long long)tally.words[0]);
     }
     for (uint32_t record = 0; record < RECORDS; record++) {
         expected += tally.words[1 + record];
@@ -411,13 +411,12 @@ main(void)
     pthread_create(&thread, NULL, write_all, &writer);
     pthread_join(thread, NULL);
     uint64_t horizon = word_load(owner_memory(&writer.owner), HORIZON_WORD);
-    printf("%llu batches, horizon %llu\n",
-           (unsigned long long)owner_committed(&writer.owner), (unsigned long long)horizon);
+    printf("%llu batches, horizon %llu\n", (unsigned long long)owner_committed(&writer.owner),
+           (unsigned long long)horizon);
     for (int i = 0; i < READERS; i++) {
         pthread_join(readers[i].thread, NULL);
         printf("reader %d: %llu reads accepted, %llu overtaken\n", i,
-               (unsigned long long)readers[i].accepted,
-               (unsigned long long)readers[i].overtaken);
+               (unsigned long long)readers[i].accepted, (unsigned long long)readers[i].overtaken);
         if (readers[i].accepted == 0) {
             give_up("nothing this reader read was accepted");
         }
