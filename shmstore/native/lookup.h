@@ -92,7 +92,7 @@ find_seen(const struct lookup *lookup, const struct lead *lead, uint64_t committ
           uint64_t *seen, struct fault *fault)
 {
     const struct memory *memory = &lookup->memory;
-    struct probe probe;
+    struct probe probe = {0};
     uint64_t entry;
     enum status status = probe_begin(memory, lead->word_hash, &probe, fault);
     *seen = 0;

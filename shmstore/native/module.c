@@ -8,7 +8,10 @@
      lookup walk probe records         the ways through the memory
      clock hashing memory layout       F, K and R; the keyed hash; words; the format (generated)
 
-   From owner.h downwards it is plain C11 that knows no Python. */
+   From owner.h downwards it is plain C11 that knows no Python.
+
+   It does not declare itself safe without the GIL, as nothing else orders a close() and the reads of
+   another thread, or two touches of one Record; a free-threaded Python enables the GIL for it. */
 
 #include "owner_type.h"
 #include "sequences.h"
@@ -42,9 +45,26 @@ add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type)
     return *type == NULL ? -1 : PyModule_AddType(module, *type);
 }
 
+/* The types and the names that are kept are objects of the interpreter that came first. */
+static int
+check_interpreter(void)
+{
+    static PyInterpreterState *home;
+    PyInterpreterState *here = PyInterpreterState_Get();
+    if (home != NULL && home != here) {
+        PyErr_SetString(PyExc_ImportError, "shmstore._native serves one interpreter of a process");
+        return -1;
+    }
+    home = here;
+    return 0;
+}
+
 static int
 module_exec(PyObject *module)
 {
+    if (check_interpreter() < 0) {
+        return -1;
+    }
     if (support_setup() < 0 || wire_setup() < 0 || view_setup() < 0 ||
         record_setup(module) < 0 || add_type(module, &reader_spec, &ReaderType) < 0 ||
         add_type(module, &view_spec, &ViewType) < 0 || owner_setup(module) < 0) {
@@ -60,6 +80,9 @@ module_exec(PyObject *module)
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
     {0, NULL},
 };
 
