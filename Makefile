@@ -7,14 +7,13 @@ check: # style, types, import layers, spelling
 test: # all of check, and the whole suite
 	scripts/test
 
-bench: # what a lookup costs, and how the costs grow with the table
-	bash -ec '. scripts/env.sh; prepare_environment; \
-		"$$python" benchmarks/quick.py; "$$python" benchmarks/scale.py'
+bench: # shmstore next to its rivals, in a few minutes; scripts/bench alone is the recorded run
+	scripts/bench --quick
 
 docs: # that the documents describe the code
 	scripts/test tests/test_docs.py
 
 clean: # everything that a build or a test run leaves in the tree
-	rm -rf .venv build dist *.egg-info htmlcov .coverage .coverage.* .hypothesis .*_cache
+	rm -rf .venv .venv-bench build dist *.egg-info htmlcov .coverage .coverage.* .hypothesis .*_cache
 	rm -f shmstore/_native.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

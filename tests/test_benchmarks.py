@@ -6,13 +6,15 @@ import json
 import math
 import random
 import sqlite3
+import time
+from typing import Any
 
 import msgpack
 import pytest
 
 from benchmarks import plots, results, rivals, tables, timing
 from benchmarks.__main__ import header_of, parsed
-from benchmarks.arena import Arena
+from benchmarks.arena import Arena, check
 from benchmarks.bars.bar import Bar, judge
 from benchmarks.bars.contest import Contestant, contest
 from benchmarks.bars.listed import BARS
@@ -38,7 +40,7 @@ def run_of(only: str | None = None, names: list[str] = AT_HAND) -> Run:
     return Run(MOMENT, found, only, say=lambda line: None)
 
 
-def figures(run: Run, workload: str) -> dict[str, Cell]:
+def figures(run: Run, workload: str) -> dict[str, Any]:
     return {cell.rival: cell for cell in run.cells if cell.workload == workload}
 
 
@@ -124,7 +126,7 @@ def test_every_call_gets_its_arguments(arity, item):
 
 
 def test_all_contestants_are_called_and_none_is_free():
-    seen = []
+    seen: list[str] = []
     costs = contest({name: Contestant(seen.append, [name]) for name in ("one", "other")}, rounds=5)
     assert set(seen) == set(costs) == {"one", "other"}
     assert min(costs.values()) > 0
@@ -163,8 +165,6 @@ def answers(desk, value):
 
 
 def started(desk):
-    import time
-
     ready = time.monotonic_ns()
     desk.start()
     return ready, time.monotonic_ns()
@@ -183,8 +183,6 @@ def test_what_is_read_back_wrong_is_noticed(monkeypatch):
     with Arena("dict", Dataset(20)) as arena:
         arena.load()
         arena.workers(1)[0].call(spoil)
-        from benchmarks.arena import check
-
         with pytest.raises(TaskFailed, match="reads back as"):
             arena.workers(1)[0].call(check, Dataset(20), False)
 
@@ -214,13 +212,13 @@ def test_sharing_measures_all_numbers_of_processes():
     counts = {(c.rival, c.processes) for c in run.cells if c.workload == "get decoded"}
     assert counts == {(name, count) for name in ("dict", "shmstore") for count in (1, 2)}
     beside = [cell for cell in run.cells if cell.workload == sharing.BUSY]
-    assert all(cell.rival == "shmstore" and cell.rate > 0 for cell in beside)
+    assert all(cell.rival == "shmstore" and cell.rate for cell in beside)
 
 
 @pytest.mark.skipif(sqlite3.sqlite_version_info < SQLITE_NEEDED, reason="SQLite is too old")
 def test_writing_measures_puts_batches_and_increments():
     run = run_of()
-    writing.on_dataset(run, Dataset(50), writing.EVERY)
+    reading.on_dataset(run, Dataset(50), writing.EVERY)
     writing.counting(run)
     assert figures(run, "put pipelined")["sqlite"].skipped == "unsupported"
     for name in AT_HAND:
