@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def one_panel(axis: Any, cells: dict[str, results.Cell], label: str) -> None:
 
 
 def lines_plot(
-    files: Files, group: str, workloads: list[str], x: str, figure_of: str, titles: dict[str, str]
+    files: Files, group: str, workloads: list[str], x: str, figure_of: str, titles: dict[str, Any]
 ) -> Any:
     """Return a figure with a panel for each workload: a marked line per rival, log scales."""
     cells = files[group][1] if group in files else []
@@ -109,7 +110,10 @@ def lines_plot(
     panels = [(name, some) for name, some in panels if some]
     if not panels:
         return None
-    figure, axes = new_figure(len(panels), 3.4 * len(panels) + 1.6, 4.0)
+    figure, axes = new_figure(len(panels), 2.9 * len(panels) + 1.6, 4.6)
+    drawn_values = [getattr(cell, figure_of) for _, some in panels for cell in some]
+    lowest, highest = math.log10(min(drawn_values)), math.log10(max(drawn_values))
+    powers = range(math.floor(lowest), math.ceil(highest) + 1)
     for axis, (workload, some) in zip(axes, panels, strict=True):
         for place, name in enumerate(WHERE):
             own = sorted((c for c in some if c.rival == name), key=lambda c: getattr(c, x))
@@ -124,6 +128,9 @@ def lines_plot(
         axis.set(xscale="log", yscale="log", title=workload)
         axis.set(xlabel=titles["x"], ylabel=titles["y"])
         axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axis.set_yticks([10.0**power for power in powers])
+        axis.set_yticklabels([titles["unit"](10.0**power) for power in powers])
+        axis.set_ylim(10.0 ** powers[0], 10.0 ** powers[-1])
         axis.minorticks_off()
         axis.grid(axis="y", linewidth=0.3)
         axis.spines[["top", "right"]].set_visible(False)
@@ -138,6 +145,13 @@ def lines_plot(
         bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=3,
     )  # fmt: skip
     return figure
+
+
+def thousands(value: float) -> str:
+    """Return a power of ten as a reader says it."""
+    if value >= 1e6:
+        return f"{value / 1e6:,.0f} M"
+    return f"{value / 1e3:,.0f} k" if value >= 1e3 else f"{value:,.0f}"
 
 
 def style_of(name: str, place: int) -> dict[str, Any]:
@@ -187,7 +201,7 @@ PLOTS: dict[str, Callable[[Files], Any]] = {
         ["get raw", "get decoded"],
         "processes",
         "rate",
-        {"x": "reading processes", "y": "lookups per second, all together"},
+        {"x": "reading processes", "y": "lookups per second, all together", "unit": thousands},
     ),
     "listing": lambda files: lines_plot(
         files,
@@ -195,6 +209,6 @@ PLOTS: dict[str, Callable[[Files], Any]] = {
         ["list 10 newest", "count", "find 10"],
         "records",
         "ns",
-        {"x": "records", "y": "nanoseconds"},
+        {"x": "records", "y": "time of a call", "unit": shown_time},
     ),
 }

@@ -1,7 +1,7 @@
 """The tables of docs/benchmarks.md: written from the results, between marks, so that they agree.
 
-A block of the page begins with ``<!-- table: WORKLOAD, ... -->`` and ends with ``<!-- end -->``;
-what stands between them is replaced. ``<!-- table: bars -->`` and ``<!-- table: setting -->`` are
+A block of the page begins with ``<!-- table: GROUP/WORKLOAD as FIGURE -->`` and ends with
+``<!-- end -->``; what stands between them is replaced. ``<!-- table: bars -->`` and ``<!-- table: setting -->`` are
 the bars and what was measured where.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import results
+from .records import MAKERS
 from .rivals import WHERE
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -49,14 +50,18 @@ def table_of(
         return bars_table(folder / "bars.json")
     if wanted == "setting":
         return setting_table(files)
-    name, _, figure = wanted.partition(", ")
-    cells = [cell for _, some in files.values() for cell in some if cell.workload == name]
+    place, _, figure = wanted.partition(" as ")
+    group, _, workload = place.partition("/")
+    cells = (
+        [cell for cell in files[group][1] if cell.workload == workload] if group in files else []
+    )
     return cells_table(cells, FIGURES[figure or "time"]) if cells else "\nNot measured yet.\n\n"
 
 
 def cells_table(cells: list[results.Cell], figure: Callable[[results.Cell], str]) -> str:
     """Return a table of one workload: a row for each rival, a column for each case."""
-    cases = sorted({cell.case for cell in cells}, key=lambda case: (case[2] != "160 B", case[1:]))
+    kinds = ["160 B", *MAKERS]
+    cases = sorted({c.case for c in cells}, key=lambda case: (kinds.index(case[2]), case[1:]))
     by_place = {(cell.rival, cell.case): cell for cell in cells}
     able = [name for name in WHERE if any(of_rival(cells, name))]
     unable = [name for name in WHERE if name not in able and (name in {c.rival for c in cells})]

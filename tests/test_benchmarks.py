@@ -353,10 +353,10 @@ def test_each_bar_stands_once_and_names_two_figures():
 
 def test_tables_are_rewritten_between_their_marks_only(folder, tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("Before.\n<!-- table: get raw -->\nold\n<!-- end -->\nAfter.\n")
+    page.write_text("Before.\n<!-- table: reading/get raw -->\nold\n<!-- end -->\nAfter.\n")
     assert tables.fill_in(folder, page) == 0
     first = page.read_text()
-    assert first.startswith("Before.\n<!-- table: get raw -->\n\n| ")
+    assert first.startswith("Before.\n<!-- table: reading/get raw -->\n\n| ")
     assert first.endswith("<!-- end -->\nAfter.\n")
     assert "old" not in first
     assert "| dict | 30 ns |" in first
@@ -368,7 +368,9 @@ def test_tables_are_rewritten_between_their_marks_only(folder, tmp_path):
 
 def test_a_table_without_results_says_so(folder, tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("<!-- table: put, rate -->\n<!-- end -->\n<!-- table: bars -->\n<!-- end -->\n")
+    page.write_text(
+        "<!-- table: writing/put as rate -->\n<!-- end -->\n<!-- table: bars -->\n<!-- end -->\n"
+    )
     tables.fill_in(folder, page)
     assert page.read_text().count("Not measured yet.") == 2
 
