@@ -32,6 +32,7 @@ needs_compiler = pytest.mark.skipif(
 
 @needs_relacy
 @needs_compiler
+@pytest.mark.timeout(600)  # seven programs to compile, on a machine that may be busy
 def test_every_dropped_order_is_caught_and_the_protocol_is_clean() -> None:
     done = subprocess.run([_COMMAND, "--quick"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,7 +16,7 @@ struct effort {
     bool search;
 };
 
-constexpr effort THOROUGH = {1000000, 2000000, true}, QUICK = {50000, 500000, false};
+constexpr effort THOROUGH = {1000000, 2000000, true}, QUICK = {20000, 500000, false};
 
 // So many readers at least must have been accepted, or being clean would mean little.
 constexpr unsigned ACCEPTED_MIN = 100;
