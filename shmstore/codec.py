@@ -97,8 +97,23 @@ def _reusing(make_packer: Callable[[], Any]) -> Callable[[Any], bytes]:
     return packed
 
 
+class Packed:
+    """Stands in a message for what it holds, packed."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+def _opened(value: Any) -> Any:
+    if type(value) is Packed:
+        return decode(value.data)
+    raise TypeError(f"cannot pack a {type(value).__name__}")
+
+
 _packed = _reusing(_plain_packer)
-_message_packed = _reusing(partial(msgpack.Packer, buf_size=4096))
+_message_packed = _reusing(partial(msgpack.Packer, buf_size=4096, default=_opened))
 
 
 def pack(record: Any) -> bytes:

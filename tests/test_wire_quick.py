@@ -117,6 +117,55 @@ def test_deep_records_are_packed_all_the_same(engine: ModuleType) -> None:
         assert engine.quick_frame(nested(depth)) in (None, reference([nested(depth)]))
 
 
+records = st.dictionaries(st.text() | st.binary(), plain, max_size=40)
+
+
+def put_many(pairs: Any) -> list[Any]:
+    return [7, 5, "put_many", ["t", "", pairs]]
+
+
+@given(batch=records)
+@SHARED
+def test_pairs_are_those_that_the_codec_makes(engine: ModuleType, batch: dict[Any, Any]) -> None:
+    quick = engine.quick_pairs(batch)
+    if quick is None:
+        return
+    pairs = [[key, codec.pack(record)] for key, record in batch.items()]
+    assert codec.message_pack(quick) == codec.message_pack(pairs)
+    for frame in (engine.quick_frame(*put_many(quick)), protocol.frame_request(*put_many(quick))):
+        assert frame in (None, reference(put_many(pairs)))
+
+
+def test_pairs_of_plain_records_are_made_by_the_native_engine(engine: ModuleType) -> None:
+    batch: dict[Any, Any] = {f"k{number}": {"n": number} for number in range(70_000)}
+    quick = engine.quick_pairs(batch)
+    assert (quick is not None) == (engine.NAME == "native")
+    if quick is not None:
+        frame = engine.quick_frame(*put_many(quick))
+        pairs = [[key, codec.pack(record)] for key, record in batch.items()]
+        assert (frame == reference(put_many(pairs))) is True
+        within: list[Any] = [1, 1, "transaction", [["put_many", ["t", "", quick]]]]
+        opened: list[Any] = [1, 1, "transaction", [["put_many", ["t", "", pairs]]]]
+        assert (protocol.frame_request(*within) == reference(opened)) is True
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {5: 1}, {"\ud800": 1}, {"k" * 65_537: 1}, {b"k" * 65_537: 1}, {"k": object()},
+        {"a": 1, "k": {1, 2}}, [("k", 1)], {Number.ONE: 1},
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_pairs_that_are_not_plain_are_left_to_the_codec(engine: ModuleType, batch: Any) -> None:
+    assert engine.quick_pairs(batch) is None
+
+
+def test_a_packed_argument_is_no_record(engine: ModuleType) -> None:
+    with pytest.raises(InvalidRecord):
+        engine.pack(codec.Packed(b"\x01"))
+
+
 @pytest.mark.parametrize("size", [(1 << 24) - 100, (1 << 24) - 5, 1 << 24, 1 << 25])
 def test_what_is_large_is_packed_all_the_same(engine: ModuleType, size: int) -> None:
     value = b"x" * size

@@ -13,9 +13,9 @@ struct window {
     uint64_t committed;
 };
 
-/* F before K, never the other way round: a commit between the two loads must not let a reader
-   keep the newer snapshot with the older clock's allowance the wrong way about. Both acquire, so
-   that nothing of the snapshot is loaded before them. */
+/* F before K, never the other way round: a clock newer than the snapshot would vouch for blocks
+   that were retired after the snapshot and reused since. Both acquire, so that nothing of the
+   snapshot is loaded before them. */
 static inline struct window
 read_begin(const struct memory *memory)
 {

@@ -12,13 +12,14 @@
 #define WIRE_HEAD_BYTES 4 /* of a frame: the length of its message */
 #define WIRE_FIRST_BYTES 1024
 #define WIRE_BYTES_MAX ((size_t)1 << 24) /* what is larger takes its time in any case */
+#define WIRE_FRAME_BYTES_MAX ((size_t)VALUE_BYTES_MAX)
 
-static PyObject *codec_pack;
+static PyObject *codec_pack, *codec_packed, *packed_data;
 
 /* What is packed so far: in ``first``, until it needs more room. */
 struct wire {
     unsigned char *bytes;
-    size_t used, room;
+    size_t used, room, bytes_max;
     unsigned char first[WIRE_FIRST_BYTES];
 };
 
@@ -28,6 +29,7 @@ wire_begin(struct wire *wire)
     wire->bytes = wire->first;
     wire->used = 0;
     wire->room = WIRE_FIRST_BYTES;
+    wire->bytes_max = WIRE_BYTES_MAX;
 }
 
 static void
@@ -41,7 +43,7 @@ wire_end(struct wire *wire)
 static bool
 wire_grow(struct wire *wire, size_t size)
 {
-    if (wire->used > WIRE_BYTES_MAX || size > WIRE_BYTES_MAX - wire->used) {
+    if (wire->used > wire->bytes_max || size > wire->bytes_max - wire->used) {
         return false;
     }
     size_t room = 2 * (wire->used + size);
@@ -306,22 +308,130 @@ pack(PyObject *Py_UNUSED(module), PyObject *record)
     return packed;
 }
 
+/* The frame of what is in ``wire`` and ``tail``: a head is to be left free before it. */
+static PyObject *
+wire_frame(struct wire *wire, PyObject *tail)
+{
+    size_t size = tail ? (size_t)PyBytes_GET_SIZE(tail) : 0;
+    size_t message = wire->used - WIRE_HEAD_BYTES + size;
+    if (message > WIRE_FRAME_BYTES_MAX) {
+        return Py_NewRef(Py_None);
+    }
+    PyObject *frame = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(wire->used + size));
+    if (frame != NULL) {
+        wire_big_endian(wire->bytes, message, WIRE_HEAD_BYTES);
+        memcpy(PyBytes_AS_STRING(frame), wire->bytes, wire->used);
+        if (tail) {
+            memcpy(PyBytes_AS_STRING(frame) + wire->used, PyBytes_AS_STRING(tail), size);
+        }
+    }
+    return frame;
+}
+
+/* The bytes of the last of some arguments, if that is packed already; NULL if it is not. */
+static PyObject *
+packed_tail(PyObject *arguments)
+{
+    Py_ssize_t count = PyList_CheckExact(arguments) ? PyList_GET_SIZE(arguments) : 0;
+    PyObject *last = count ? PyList_GET_ITEM(arguments, count - 1) : NULL;
+    if (last == NULL || count > 15 || (PyObject *)Py_TYPE(last) != codec_packed) {
+        return NULL;
+    }
+    PyObject *data = PyObject_GetAttr(last, packed_data);
+    if (data == NULL || !PyBytes_CheckExact(data)) {
+        PyErr_Clear();
+        Py_CLEAR(data);
+    }
+    return data;
+}
+
+/* Pack the fields up to the last argument, whose bytes are to follow. */
+static bool
+wire_before_tail(struct wire *wire, PyObject *const *fields, Py_ssize_t count)
+{
+    PyObject *arguments = fields[count - 1];
+    Py_ssize_t rest = PyList_GET_SIZE(arguments) - 1;
+    bool fine = wire_byte(wire, (unsigned char)(0x90 | count));
+    for (Py_ssize_t i = 0; fine && i < count - 1; i++) {
+        fine = wire_value(wire, fields[i], 1);
+    }
+    fine = fine && wire_byte(wire, (unsigned char)(0x90 | (rest + 1)));
+    for (Py_ssize_t i = 0; fine && i < rest; i++) {
+        fine = wire_value(wire, PyList_GET_ITEM(arguments, i), 2);
+    }
+    return fine;
+}
+
 static PyObject *
 quick_frame(PyObject *Py_UNUSED(module), PyObject *const *fields, Py_ssize_t count)
 {
     struct wire wire;
     wire_begin(&wire);
-    PyObject *frame = Py_None;
     (void)wire_more(&wire, WIRE_HEAD_BYTES); /* never more than there is at first */
-    if (wire_array(&wire, (PyObject **)fields, count, 1)) {
-        wire_big_endian(wire.bytes, wire.used - WIRE_HEAD_BYTES, WIRE_HEAD_BYTES);
-        frame = PyBytes_FromStringAndSize((char *)wire.bytes, (Py_ssize_t)wire.used);
-    }
-    else {
-        Py_INCREF(frame);
-    }
+    PyObject *tail = count && count < 16 ? packed_tail(fields[count - 1]) : NULL;
+    bool fine = tail ? wire_before_tail(&wire, fields, count)
+                     : wire_array(&wire, (PyObject **)fields, count, 1);
+    PyObject *frame = fine ? wire_frame(&wire, tail) : Py_NewRef(Py_None);
+    Py_XDECREF(tail);
     wire_end(&wire);
     return frame;
+}
+
+/* Pack a record as it is stored, in the shape of bytes. */
+static bool
+wire_record(struct wire *wire, struct wire *scratch, PyObject *record)
+{
+    scratch->used = 0;
+    return wire_value(scratch, record, 0) && scratch->used <= VALUE_BYTES_MAX &&
+           wire_length(wire, scratch->used, 0xc4, 0xc5) &&
+           wire_copy(wire, scratch->bytes, scratch->used);
+}
+
+/* Pack [key, record as bytes] for each item, as one array. */
+static bool
+wire_pairs(struct wire *wire, struct wire *scratch, PyObject *records)
+{
+    PyObject *key, *record;
+    Py_ssize_t at = 0;
+    size_t count = (size_t)PyDict_GET_SIZE(records);
+    bool headed = count < 16 ? wire_byte(wire, (unsigned char)(0x90 | count))
+                             : wire_length(wire, count, 0, 0xdc);
+    while (headed && PyDict_Next(records, &at, &key, &record)) {
+        bool text = PyUnicode_CheckExact(key);
+        if (!wire_byte(wire, 0x92) || (!text && !PyBytes_CheckExact(key))) {
+            return false;
+        }
+        size_t before = wire->used;
+        if (!(text ? wire_text(wire, key) : wire_bytes(wire, key)) ||
+            wire->used - before > KEY_BYTES_MAX || !wire_record(wire, scratch, record)) {
+            return false;
+        }
+    }
+    return headed;
+}
+
+static PyObject *
+quick_pairs(PyObject *Py_UNUSED(module), PyObject *records)
+{
+    struct wire wire, scratch;
+    PyObject *pairs = NULL;
+    if (!PyDict_CheckExact(records)) {
+        return Py_NewRef(Py_None);
+    }
+    wire_begin(&wire);
+    wire_begin(&scratch);
+    wire.bytes_max = WIRE_FRAME_BYTES_MAX;
+    if (wire_pairs(&wire, &scratch, records)) {
+        PyObject *data = PyBytes_FromStringAndSize((char *)wire.bytes, (Py_ssize_t)wire.used);
+        pairs = data ? PyObject_CallOneArg(codec_packed, data) : NULL;
+        Py_XDECREF(data);
+    }
+    else {
+        pairs = Py_NewRef(Py_None);
+    }
+    wire_end(&wire);
+    wire_end(&scratch);
+    return pairs;
 }
 
 /* Bytes that were received, and how far they were read. */
@@ -463,9 +573,10 @@ quick_messages(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize
 static int
 wire_setup(void)
 {
-    static const char *const names[] = {"pack"};
-    static PyObject **const targets[] = {&codec_pack};
-    return import_names("shmstore.codec", 1, names, targets);
+    static const char *const names[] = {"pack", "Packed"};
+    static PyObject **const targets[] = {&codec_pack, &codec_packed};
+    packed_data = PyUnicode_InternFromString("data");
+    return packed_data ? import_names("shmstore.codec", 2, names, targets) : -1;
 }
 
 #define WIRE_METHODS                                                                               \
@@ -473,6 +584,9 @@ wire_setup(void)
         {"quick_frame", (PyCFunction)(void (*)(void))quick_frame, METH_FASTCALL,                   \
          "quick_frame(*fields)\n--\n\n"                                                            \
          "Return a message of these fields in its frame; None if the codec has to make it."},      \
+        {"quick_pairs", quick_pairs, METH_O,                                                       \
+         "quick_pairs(records)\n--\n\n"                                                            \
+         "Return the pairs of put_many, packed; None if there is any that is not plain."},         \
         {"quick_messages", (PyCFunction)(void (*)(void))quick_messages, METH_FASTCALL,             \
          "quick_messages(data, bytes_max)\n--\n\n"                                                 \
          "Return the messages of whole frames; None if there is anything else in data."},          \

@@ -20,7 +20,7 @@ from .owner import Found, Owner
 from .reader import Reader, is_formatted
 from .record import Record, RecordArray, field_of, record_of
 from .view import View
-from .wire import quick_answers, quick_frame, quick_messages
+from .wire import quick_answers, quick_frame, quick_messages, quick_pairs
 
 __all__ = [
     "INVARIANTS",
@@ -38,6 +38,7 @@ __all__ = [
     "quick_answers",
     "quick_frame",
     "quick_messages",
+    "quick_pairs",
     "record_of",
 ]
 

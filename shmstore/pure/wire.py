@@ -7,9 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..codec import Packed
+
 
 def quick_frame(*fields: Any) -> bytes | None:
     """Return the message of these fields in its frame; None if the codec has to make it."""
+    return None
+
+
+def quick_pairs(records: dict[Any, Any]) -> Packed | None:
+    """Return the [key, packed record] pairs of ``put_many``; None if the codec has to make them."""
     return None
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 from ..codec import unpack
-from ..engine import pack
+from ..engine import pack, quick_pairs
 from ..errors import RecordNotFound
 from ..keys import Key, key_of, keys_of, missing, shown
 from .arguments import amounts_of, is_something, same, version_of
@@ -72,7 +72,10 @@ class Table(Readable, MutableMapping[Key, Any]):
         They become visible together. Raises InvalidKey and InvalidRecord before anything is
         sent. Costs one round trip.
         """
-        pairs = [[key_of(key), pack(value)] for key, value in batch_of(records).items()]
+        batch = batch_of(records)
+        pairs: Any = quick_pairs(batch)
+        if pairs is None:
+            pairs = [[key_of(key), pack(value)] for key, value in batch.items()]
         return self._call("put_many", [pairs], int)
 
     def update(self, other: Any = (), /, **records: Any) -> None:
