@@ -1,8 +1,8 @@
 """The tables of docs/benchmarks.md: written from the results, between marks, so that they agree.
 
 A block of the page begins with ``<!-- table: GROUP/WORKLOAD as FIGURE -->`` and ends with
-``<!-- end -->``; what stands between them is replaced. ``<!-- table: bars -->`` and ``<!-- table: setting -->`` are
-the bars and what was measured where.
+``<!-- end -->``; what stands between them is replaced. ``<!-- table: bars -->`` and
+``<!-- table: setting -->`` are the bars and what was measured where.
 """
 
 from __future__ import annotations

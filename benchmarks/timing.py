@@ -21,6 +21,9 @@ from .histogram import Histogram
 BLOCK_NS = 500_000
 """How long a block should take: long against the clock, short against a time slice."""
 BLOCK_CALLS_MAX = 10_000
+TRIES = 4
+DISTURBED_NS = 50_000_000
+"""A block that takes longer does so by itself: no other process is given the core for so long."""
 SAMPLES_MAX = 200_000
 BLOCK_SHARE = 0.6
 """The part of a measurement that times blocks; the rest times single calls."""
@@ -128,12 +131,20 @@ def calibrated(
     """Return how many calls make a block, by doing some: this is the warm-up as well."""
     count, most = 1, min(calls_max, len(arguments))
     while True:
-        taken = time_block(call, arguments[:count], arity)
+        taken = _undisturbed(call, arguments[:count], arity)
         if taken >= block_ns or count == most:
             return count
         count = min(most, max(count * 2, int(count * block_ns / max(taken, 1))))
         if taken > block_ns / 2:
             return count
+
+
+def _undisturbed(call: Callable[..., Any], block: Sequence[Any], arity: int) -> int:
+    """Return what a block takes if nothing interrupts it, as far as a few tries can tell."""
+    taken = time_block(call, block, arity)
+    for _ in range(TRIES if taken < DISTURBED_NS else 0):
+        taken = min(taken, time_block(call, block, arity))
+    return taken
 
 
 def blocks_of(arguments: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

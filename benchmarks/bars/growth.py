@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgpack
 
+import shmstore
+
 from .. import rivals
 from ..arena import Arena
 from ..machine import private_bytes_of
@@ -41,6 +43,7 @@ def growth(records: int, seconds_max: float) -> dict[str, float]:
                     figures[name] = (cell.extra or {})[name] / 1e6
             figures["records per write"] = batch
             figures["segment per record"] = (segment_bytes(arena.pids[0]) - empty) / records
+            figures["of that in use"] = used_bytes(arena) / records
             figures["payload per record"] = payload(dataset)
             figures["overhead"] = figures["segment per record"] - figures["payload per record"]
             writer = private_bytes_of(arena.pids[0])["private"] - writer_before
@@ -49,6 +52,12 @@ def growth(records: int, seconds_max: float) -> dict[str, float]:
             figures |= {"reader memory": private / 1e6, "reader page tables": tables / 1e6}
             return figures
     return figures
+
+
+def used_bytes(arena: Arena) -> int:
+    """Return how much of the segment holds something, going by the writer."""
+    with shmstore.connect(arena.address) as client:
+        return int(client.stats()["used"])
 
 
 def payload(dataset: Dataset) -> float:

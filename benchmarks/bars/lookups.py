@@ -34,8 +34,14 @@ def required(call: Callable[..., Any] | None) -> Callable[..., Any]:
 
 
 def lookups(rounds: int, dataset: Dataset) -> dict[str, float]:
-    """Measure hot and random keys of one table."""
-    figures: dict[str, float] = {}
+    """Measure a table of few keys, which are hot, and random keys of a large one."""
+    few = Dataset(HOT_KEYS, dataset.value)
+    figures = lookups_in(rounds, few, HOT, repeats=dataset.records // HOT_KEYS)
+    return figures | lookups_in(rounds, dataset, RANDOM)
+
+
+def lookups_in(rounds: int, dataset: Dataset, label: str, repeats: int = 1) -> dict[str, float]:
+    """Measure all keys of one table in random order, over and over."""
     with ExitStack() as stack:
         sessions = {}
         for name in (rivals.OURS, LMDB_LONG, LMDB_EACH):
@@ -43,14 +49,9 @@ def lookups(rounds: int, dataset: Dataset) -> dict[str, float]:
             arena.load()
             sessions[name] = session_in(stack, arena)
         records = {key: msgpack.packb(record) for key, record in dataset.items(packed=False)}
-        numbers = dataset.sequence(SEED)
-        hot = numbers[:HOT_KEYS] * (len(numbers) // min(HOT_KEYS, len(numbers)))
-        for label, chosen in ((HOT, hot), (RANDOM, numbers)):
-            keys = [key_of(number) for number in chosen]
-            contestants = entered(sessions, records, keys)
-            measured = contest(contestants, rounds)
-            figures |= {f"{name}, {label}": cost for name, cost in measured.items()}
-    return figures
+        keys = [key_of(number) for number in dataset.sequence(SEED)] * repeats
+        measured = contest(entered(sessions, records, keys), rounds)
+    return {f"{name}, {label}": cost for name, cost in measured.items()}
 
 
 def entered(

@@ -54,12 +54,9 @@ def added_by_reader(arena: Arena) -> tuple[float, float]:
     """Return (private memory, page tables) that a process gains by reading the whole table."""
     reader = arena.another()
     try:
+        before = reader.call(private_memory, None)
         if not arena.kind.shared:
-            before = reader.call(private_memory, None)
             arena.fill(reader)
-        else:
-            reader.call(private_memory, Dataset(1))  # modules, connection, first read
-            before = reader.call(private_memory, None)
         after = reader.call(private_memory, arena.dataset)
     finally:
         reader.stop()

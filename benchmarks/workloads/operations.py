@@ -191,9 +191,13 @@ def time_attaching(desk: Desk, times: int) -> list[int]:
 
 
 def private_memory(desk: Desk, dataset: Dataset | None) -> dict[str, int]:
-    """Return the memory of this process alone; with a dataset, after reading it all over."""
+    """Return the memory of this process alone; with a dataset, after reading it all over.
+
+    Without one, the rival's modules are there, and nothing is connected.
+    """
+    native = rivals.load(desk.rival).key
     if dataset is not None:
-        session, native = desk.connected(), rivals.load(desk.rival).key
+        session = desk.connected()
         assert session.get is not None
         for number in range(0, dataset.records, max(1, dataset.records // 200_000)):
             session.get(native(key_of(number)))
