@@ -311,17 +311,26 @@ def test_names_exist(page):
             assert (ROOT / code).exists(), f"{code} does not exist"
 
 
-def tour() -> list[str]:
-    """The files of the tour, in its order."""
+def tour(ending: str = "py") -> list[str]:
+    """The files of the tours whose names end so, in their order."""
     text = (ROOT / "docs/architecture.md").read_text()
     rows = re.findall(r"^\| (`[^|]+) \|", text.partition("## Tour")[2], re.MULTILINE)
-    return re.findall(r"`([\w/]+\.py)`", "\n".join(rows))
+    return re.findall(rf"`([\w/]+\.{ending})`", "\n".join(rows))
 
 
-def test_the_tour_names_every_file():
+@pytest.mark.parametrize("ending", ["py", "[ch]"])
+def test_the_tour_names_every_file(ending):
     package = ROOT / "shmstore"
-    tree = {str(path.relative_to(package)) for path in package.glob("**/*.py")}
-    assert sorted(tour()) == sorted(tree)
+    tree = {str(path.relative_to(package)) for path in package.glob(f"**/*.{ending}")}
+    assert sorted(tour(ending)) == sorted(tree)
+
+
+@pytest.mark.parametrize("file", tour("[ch]"))
+def test_includes_point_down_the_tour(file):
+    text = (ROOT / "shmstore" / file).read_text()
+    included = re.findall(r'^#include "(\w+\.h)"', text, re.MULTILINE)
+    below = tour("[ch]")[tour("[ch]").index(file) + 1 :]
+    assert [name for name in included if f"native/{name}" not in below] == []
 
 
 def floors() -> list[tuple[str, dict[str, int]]]:
