@@ -232,6 +232,19 @@ map_value(RecordObject *self, Py_ssize_t place, bool keep)
     return map_keep(self, place, value);
 }
 
+/* Let equal keys of all records be one object; CPython 3.12 would never let go of it. */
+static inline void
+share_key(PyObject **key)
+{
+#if PY_VERSION_HEX < 0x030C0000 || PY_VERSION_HEX >= 0x030D0000
+    if (PyUnicode_CheckExact(*key)) {
+        PyUnicode_InternInPlace(key);
+    }
+#else
+    (void)key;
+#endif
+}
+
 /* Return a dict of where the value of each key lies or, if ``whole``, of the values. */
 static PyObject *
 map_walk(RecordObject *self, bool whole)
@@ -248,9 +261,7 @@ map_walk(RecordObject *self, bool whole)
         }
         PyObject *key = packed_value(at, end), *entry = NULL;
         if (key != NULL) {
-            if (PyUnicode_CheckExact(key)) {
-                PyUnicode_InternInPlace(&key);
-            }
+            share_key(&key);
             entry = whole ? map_value(self, value - base, false) : PyLong_FromSsize_t(value - base);
         }
         if (entry == NULL || PyDict_SetItem(places, key, entry) < 0) {
