@@ -228,7 +228,8 @@ owner_method_run(OwnerObject *self, PyObject *const *arguments, Py_ssize_t count
     unsigned long long seen = PyLong_AsUnsignedLongLong(arguments[5]);
     unsigned long long in_flight_max = PyLong_AsUnsignedLongLong(arguments[6]);
     PyObject *client_id = arguments[3], *answers = arguments[4];
-    if (PyErr_Occurred() || !PyBytes_Check(client_id) || !PyDict_Check(answers)) {
+    if (PyErr_Occurred() || !PyBytes_Check(client_id) || !PyDict_Check(answers) ||
+        PyBytes_GET_SIZE(client_id) > KEY_BYTES_MAX) {
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     }
     PyObject *place = list_name_object(arguments[1], arguments[2], NULL);
