@@ -9,7 +9,7 @@ Floors, top to bottom; imports point down only:
     table                          a mapping; pipelines and transactions over mappings
     pipe                           a process's end of the pipe to the writer
     writer                         the process that changes the memory, and what it does there
-    engine, pure; protocol         the table in memory, read and written; messages of the pipe
+    engine, pure, native; protocol the table in memory, read and written; messages of the pipe
     segment, codec, runtime        memory; records as bytes; where servers are found
     layout, errors, namespaces     the format as data; every error; the current namespace
 """

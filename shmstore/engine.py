@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from . import layout, pure
-from .pure import INVARIANTS, check_segment  # for both engines: what is checked checks not itself
+from .pure import INVARIANTS, check_segment  # one for both engines
 
 __all__ = ["INVARIANTS", "WHY_PURE", "check_segment", "load_native"]
 __all__ += pure.__all__

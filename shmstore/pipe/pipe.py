@@ -105,7 +105,7 @@ class Pipe:
         return answer.result()
 
     def submit(self, operation: str, arguments: list[Any]) -> Answer:
-        """Send a request and do not wait for its answer; only while too many are on their way.
+        """Send a request, and wait for nothing but room where too many are on their way.
 
         Behind many others it may be kept for some milliseconds, to be sent together with the next.
         RequestTimeout if too many stay on their way for as long as the pipe's timeout.

@@ -104,11 +104,11 @@ class Deferred:
 class Pipeline(Deferred):
     """Sends mutations as they are made and waits for all of them when the block ends.
 
-    They are applied in the order in which they were made, each for itself; of many, some wait a few
-    milliseconds to be sent together. An exception in the
-    block does not take back what was sent. When the block ends the first error among the answers
-    is raised; the messages of up to ten others are in its ``details["others"]``. Any process may
-    use one; a pipeline belongs to one thread.
+    They are applied in the order in which they were made, each for itself; of many, some wait a
+    few milliseconds to be sent together. An exception in the block does not take back what was
+    sent. When the block ends the first error among the answers is raised; the messages of up to
+    ten others are in its ``details["others"]``. Any process may use one; a pipeline belongs to one
+    thread.
     """
 
     _what = "pipeline"

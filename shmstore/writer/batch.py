@@ -1,8 +1,9 @@
 """Group commit: requests of many clients staged as one batch, published at once, then answered.
 
-A request that fails before it staged anything leaves the batch as it is. Whatever else goes wrong
-takes the batch apart: it is aborted, and its requests are applied again one at a time, so that
-none succeeds by half and none fails for another's sake. No input or output; writer process only.
+Plain requests are staged by the engine from their bytes, all others by the operations. A request
+that fails before it staged anything leaves the batch as it is. Whatever else goes wrong takes the
+batch apart: it is aborted, and its requests are applied again one at a time, so that none succeeds
+by half and none fails for another's sake. No input or output; writer process only.
 """
 
 from __future__ import annotations
@@ -83,10 +84,10 @@ class Batch:
             self.commit()
 
     def run(self, client: Client, message: bytes | bytearray) -> str | None:
-        """Apply, commit and answer a request at once, where the engine can, in one call.
+        """Apply, commit and answer one request, if the engine can do all that from its bytes.
 
-        Return its operation; None if it must be added. The batch must be empty: this is for who
-        waits alone.
+        Return its operation; None if nothing was done, and ``add`` must. The batch must be empty:
+        this is for a client that waits alone.
         """
         session = client.session
         done = self._owner.run(
@@ -110,8 +111,10 @@ class Batch:
     def add_plain(
         self, client: Client, messages: deque[bytes | bytearray], count_max: int
     ) -> list[str]:
-        """Take off the first messages those that the engine can stage as they are, in one call;
-        return their operations. It leaves to ``add`` whatever is odd, fails, or was sent before.
+        """Stage the first messages from their bytes, while the engine can; return their operations.
+
+        At most ``count_max`` are taken off ``messages``. The first one that is odd, fails, or was
+        sent before stays there, for ``add``.
         """
         session = client.session
         operations: list[str] = []

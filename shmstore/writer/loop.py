@@ -151,7 +151,7 @@ class Loop:
     def _run(self, peer: Peer) -> bool:
         """Apply the one request of the only client that asks, if it is plain; tell whether it was.
 
-        Others may have joined the batch, had there been any.
+        It is a batch by itself: nobody else is here to share one.
         """
         if len(peer.requests) != 1 or not peer.greeted:
             return False
