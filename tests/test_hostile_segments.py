@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import random
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from struct import pack_into, unpack_from
 from types import ModuleType
 from typing import Any
@@ -40,11 +41,12 @@ from shmstore.layout import (
     SECRET_WORD,
     SEGMENT_ID_WORD,
     SEGMENT_SLOTS,
+    SEQ_FIELD,
     VERSION_WORD,
     WORD_BYTES,
 )
 from shmstore.pure.index import index_blocks
-from shmstore.pure.records import load_entry
+from shmstore.pure.records import load_entry, load_key, load_shape
 from tests.segments import Segment, nothing
 
 CAPACITY = 1 << 20
@@ -409,6 +411,22 @@ def test_versions_in_a_circle_end(
         damaged.set_word(COMMITTED_WORD, damaged.word(COMMITTED_WORD) - back)
         examine(damaged, sound)
         assert damaged.take_over() is not None
+
+
+def test_a_record_of_a_batch_there_never_was_is_a_record(
+    engine: ModuleType, original: bytes
+) -> None:
+    with Damaged(engine, original) as damaged:
+        at = entry_of(damaged, lambda entry: entry.shape.value_size == 30 and entry.prev < 2)
+        damaged.set_word(at + SEQ_FIELD, 0)
+        words = memoryview(damaged.memory).cast("Q")
+        key = load_key(words.cast("B"), at, load_shape(words, at)).decode()
+        words.release()
+        with closing(engine.Reader(damaged.memory)) as reader:
+            scope = reader.scope("t", "")
+            assert reader.get(scope, key) == b"v" * 30
+            assert reader.version(scope, key) == 0
+            assert reader.contains(scope, key)
 
 
 @pytest.mark.parametrize(("leaves", "above"), [(5, 5), (5, 1000), (1000, 5)])

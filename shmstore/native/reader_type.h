@@ -201,7 +201,7 @@ reader_value(ReaderObject *self, uint64_t scope, const struct key_view *key, uin
     return value;
 }
 
-/* Find the version of a record, 0 if there is none; -1 with an exception. */
+/* Find the version of a record: 1, 0 if there is none, or -1 with an exception. */
 static inline int
 reader_version(ReaderObject *self, uint64_t scope, const struct key_view *key, uint64_t *version)
 {
@@ -209,9 +209,9 @@ reader_version(ReaderObject *self, uint64_t scope, const struct key_view *key, u
     struct lead lead = record_lead(lookup, scope, key->key_class, key->bytes, key->size);
     struct reading reading;
     enum verdict verdict;
+    uint64_t entry;
     reading_begin(self, &reading);
     do {
-        uint64_t entry;
         *version = 0;
         enum status status =
             find_record(lookup, &lead, reading.window.committed, &entry, &reading.fault);
@@ -220,7 +220,7 @@ reader_version(ReaderObject *self, uint64_t scope, const struct key_view *key, u
         }
         verdict = reading_end(self, &reading, status);
     } while (verdict == AGAIN);
-    return verdict == ACCEPTED ? 0 : -1;
+    return verdict == ACCEPTED ? entry != 0 : -1;
 }
 
 /* Construction */
@@ -422,11 +422,8 @@ reader_version_method(ReaderObject *self, PyObject *const *arguments, Py_ssize_t
     }
     int outcome = reader_version(self, scope, &key, &version);
     key_release(&key);
-    if (outcome < 0) {
-        return NULL;
-    }
-    if (version == 0) {
-        Py_RETURN_NONE;
+    if (outcome <= 0) {
+        return none_unless_raised();
     }
     return PyLong_FromUnsignedLongLong(version);
 }
@@ -441,7 +438,7 @@ reader_contains(ReaderObject *self, PyObject *const *arguments, Py_ssize_t count
     }
     int outcome = reader_version(self, scope, &key, &version);
     key_release(&key);
-    return outcome < 0 ? NULL : PyBool_FromLong(version != 0);
+    return outcome < 0 ? NULL : PyBool_FromLong(outcome);
 }
 
 /* Look up all leads in one snapshot; ``values`` gets bytes or None for each. */

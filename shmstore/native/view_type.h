@@ -244,7 +244,7 @@ view_find_version(ViewObject *self, PyObject *key, uint64_t *version)
         outcome = reader_version(self->reader, self->scope, &view, version);
     }
     key_release(&view);
-    if (outcome == 0) {
+    if (outcome >= 0) {
         return 0;
     }
     PyObject *answer = view_ask(self, version_text, key);
