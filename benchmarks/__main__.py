@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ Without options: the full recorded run, about 20 minutes, one file of results pe
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line says; return the exit status."""
     options = parsed(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that everything is cleaned up
     if options.plot:
         from . import plots, tables
 
