@@ -17,6 +17,7 @@ from .records import SEED
 from .timing import clock_overhead
 from .workloads import GROUPS
 
+BUSY_LOAD = 0.7
 EXAMPLES = """
 Without options: the full recorded run, about 20 minutes, one file of results per group.
 
@@ -36,12 +37,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return plots.draw_all(options.output or results.FOLDER) or tables.fill_in(
             options.output or results.FOLDER
         )
+    warn_if_busy()
     if options.bars:
         from . import bars
 
         kept = options.output or (None if options.quick else results.FOLDER)
         return bars.run(kept, quick=options.quick)
     return recorded(options)
+
+
+def warn_if_busy() -> None:
+    """Say so if other work would be measured as well."""
+    load = machine.describe_machine()["load_before"]
+    if load > BUSY_LOAD:
+        print(f"this machine is busy (load {load}): the figures will mislead", file=sys.stderr)
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
