@@ -12,6 +12,8 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
+from operator import methodcaller
 from types import ModuleType
 from typing import Any
 
@@ -112,7 +114,7 @@ class Game:
 
     def both(self, call: Callable[[Any], Any]) -> tuple[str, Any]:
         """Let both owners do the same; return what came of it, which must be the same."""
-        first, second = (outcome(lambda owner=owner: call(owner)) for owner in self.owners)
+        first, second = (outcome(partial(call, owner)) for owner in self.owners)
         assert first == second
         changes = [owner.changes for owner in self.owners]
         assert changes[0] == changes[1]
@@ -157,7 +159,7 @@ class Game:
     def put_many(self) -> None:
         place, start = ("t", ""), self.rng.randrange(self.keys)
         for number in range(start, start + 150):
-            if self.change(lambda owner, key=f"m{number}": owner.put(*place, key, b"many")):
+            if self.change(methodcaller("put", *place, f"m{number}", b"many")):
                 self.known[place, f"m{number}"] = ()
 
     def leave_ghosts(self) -> None:
@@ -165,9 +167,9 @@ class Game:
         place = self.rng.choice(SORTED)
         for number in self.rng.sample(range(200), 60):
             name = place, f"g{number}"
-            if self.change(lambda owner, name=name: owner.put(*place, name[1], b"", 3)):
+            if self.change(methodcaller("put", *place, name[1], b"", 3)):
                 self.known[name] = ()
-                if self.change(lambda owner, name=name: owner.remove(*place, name[1], (), True)):
+                if self.change(methodcaller("remove", *place, name[1], (), True)):
                     del self.known[name]
 
     def remove(self) -> None:
@@ -272,7 +274,7 @@ class Game:
         for engine in self.engines:
             for system in self.systems:
                 with closing(engine.Reader(system.memory)) as reader:
-                    answers.append([outcome(lambda ask=ask: ask(reader)) for ask in questions])
+                    answers.append([outcome(partial(ask, reader)) for ask in questions])
         assert all(each == answers[0] for each in answers)
 
 
@@ -409,7 +411,7 @@ def lives(engine: ModuleType, damaged: mmap.mmap, seed: int) -> Iterator[Any]:
     with copy_of(damaged) as memory:
         try:
             with closing(engine.Reader(memory)) as reader:
-                yield [outcome(lambda ask=ask: ask(reader)) for ask in questions]
+                yield [outcome(partial(ask, reader)) for ask in questions]
         except (CorruptSegment, FormatMismatch) as error:
             yield type(error).__name__
         system = System(memory)
