@@ -67,8 +67,8 @@ apply_puts(struct owner *owner, const struct target *target, const struct reques
         struct content content = {.created = NULL};
         bool inserted;
         struct lead lead = next_lead(owner, target, request, &cursor, &content.value);
-        status = owner_put(owner, target->table, &lead, content, NO_INDEXES, NO_INDEXES,
-                           &inserted, &fault);
+        status = owner_put(owner, target->table, &lead, content, NO_INDEXES, NO_INDEXES, &inserted,
+                           &fault);
     }
     return status;
 }
@@ -84,8 +84,8 @@ apply_one(struct owner *owner, const struct target *target, const struct request
     bool found;
     struct lead lead = next_lead(owner, target, request, &cursor, &value);
     if (request->operation == DELETE) {
-        enum status status = owner_remove(owner, target->table, &lead, NO_INDEXES, false, &found,
-                                          &fault);
+        enum status status =
+            owner_remove(owner, target->table, &lead, NO_INDEXES, false, &found, &fault);
         *result = found ? RESULT_TRUE : RESULT_FALSE;
         return status;
     }
@@ -115,8 +115,8 @@ apply_request(struct owner *owner, const struct request *request, enum result *r
     }
     *result = RESULT_NUMBER;
     bool puts = request->operation == PUT || request->operation == PUT_MANY;
-    enum status status = puts ? apply_puts(owner, &target, request)
-                              : apply_one(owner, &target, request, result);
+    enum status status =
+        puts ? apply_puts(owner, &target, request) : apply_one(owner, &target, request, result);
     if (status == FINE) {
         return STAGED;
     }

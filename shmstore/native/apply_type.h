@@ -51,11 +51,10 @@ stage_message(OwnerObject *self, PyObject *message, unsigned long long seen,
     }
     if (outcome == STAGED) {
         unsigned char answer[ANSWER_BYTES_MAX];
-        size_t size =
-            write_answer(answer, request.id, result, owner_committed(&self->owner) + 1);
+        size_t size = write_answer(answer, request.id, result, owner_committed(&self->owner) + 1);
         *row = Py_BuildValue("KKOy#", (unsigned long long)request.id,
-                             (unsigned long long)request.oldest,
-                             operation_texts[request.operation], answer, (Py_ssize_t)size);
+                             (unsigned long long)request.oldest, operation_texts[request.operation],
+                             answer, (Py_ssize_t)size);
     }
     return outcome;
 }
@@ -172,8 +171,7 @@ record_pack(struct record *record, uint64_t last_id, PyObject *answers)
 
 /* Put the session's record into the batch and commit it. */
 static enum status
-run_commit(OwnerObject *self, struct span place, struct span client_id,
-           const struct record *record)
+run_commit(OwnerObject *self, struct span place, struct span client_id, const struct record *record)
 {
     struct owner *owner = &self->owner;
     struct fault fault;
@@ -200,10 +198,10 @@ run_request(OwnerObject *self, const struct request *request, struct span place,
     size_t size = write_answer(bytes, request->id, result, owner_committed(&self->owner) + 1);
     PyObject *answer = PyBytes_FromStringAndSize((char *)bytes, (Py_ssize_t)size);
     PyObject *kept = answer ? remembered(answers, request, answer) : NULL;
-    PyObject *done = kept ? Py_BuildValue("(OOKOO)", answer, kept, (unsigned long long)request->id,
-                                          operation_texts[request->operation],
-                                          changed ? Py_True : Py_False)
-                          : NULL;
+    PyObject *done =
+        kept ? Py_BuildValue("(OOKOO)", answer, kept, (unsigned long long)request->id,
+                             operation_texts[request->operation], changed ? Py_True : Py_False)
+             : NULL;
     struct record record = {0};
     if (done != NULL && changed &&
         (record_pack(&record, request->id, kept) < 0 ||

@@ -209,8 +209,7 @@ heap_grow(struct heap *heap, uint64_t size, bool *grown)
     }
     heap->denied[0] = '\0';
     if (!heap->system.extend(heap->system.context, start * GRANULE_BYTES,
-                             (end - start) * GRANULE_BYTES, heap->denied,
-                             sizeof heap->denied)) {
+                             (end - start) * GRANULE_BYTES, heap->denied, sizeof heap->denied)) {
         /* What the system refuses now it may grant later; until then this is the end. */
         return FINE;
     }
@@ -247,8 +246,8 @@ heap_make_real(struct heap *heap, uint64_t start, uint64_t size)
     for (uint64_t extent = start / EXTENT_GRANULES; extent <= last; extent++) {
         if (heap_is_returned(heap, extent)) {
             char why[sizeof heap->denied];
-            if (!heap->system.extend(heap->system.context, extent * EXTENT_BYTES, EXTENT_BYTES,
-                                     why, sizeof why)) {
+            if (!heap->system.extend(heap->system.context, extent * EXTENT_BYTES, EXTENT_BYTES, why,
+                                     sizeof why)) {
                 return false;
             }
             heap->returned[extent / 64] &= ~((uint64_t)1 << extent % 64);
@@ -280,8 +279,7 @@ heap_give_back(struct heap *heap)
             uint64_t extent = (block->start + EXTENT_GRANULES - 1) / EXTENT_GRANULES;
             for (; extent < (block->start + block->size) / EXTENT_GRANULES; extent++) {
                 if (!heap_is_returned(heap, extent)) {
-                    heap->system.release(heap->system.context, extent * EXTENT_BYTES,
-                                         EXTENT_BYTES);
+                    heap->system.release(heap->system.context, extent * EXTENT_BYTES, EXTENT_BYTES);
                     heap_note_returned(heap, extent);
                 }
             }

@@ -70,8 +70,7 @@ wyhash(const void *data, size_t size, uint64_t seed, const uint64_t secret[4])
         a = (uint64_t)key[0] << 16 | (uint64_t)key[size >> 1] << 8 | key[size - 1];
     }
     wide product = (wide)(a ^ secret[1]) * (b ^ seed);
-    return wyhash_mix((uint64_t)product ^ secret[0] ^ size,
-                      (uint64_t)(product >> 64) ^ secret[1]);
+    return wyhash_mix((uint64_t)product ^ secret[0] ^ size, (uint64_t)(product >> 64) ^ secret[1]);
 }
 
 #define CRC_POLYNOMIAL UINT32_C(0xEDB88320)
@@ -102,7 +101,7 @@ crc_prepare(struct crc_tables *tables)
 static uint32_t
 crc32_of(const struct crc_tables *tables, uint32_t crc, const void *data, size_t size)
 {
-    const uint32_t(*by)[256] = tables->by_byte;
+    const uint32_t (*by)[256] = tables->by_byte;
     const unsigned char *in = data;
     crc = ~crc;
     for (; size >= 8; size -= 8, in += 8) {

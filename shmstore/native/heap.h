@@ -61,8 +61,7 @@ heap_spare_deletions(struct heap *heap, uint64_t size, struct fault *fault)
 /* Find the granule of a block of ``size`` granules that may be overwritten. ``reserved`` lets it
    come from the reserve, if it must and the batch is not growing. Nothing is taken on failure. */
 static enum status
-heap_allocate(struct heap *heap, uint64_t size, bool reserved, uint64_t *start,
-              struct fault *fault)
+heap_allocate(struct heap *heap, uint64_t size, bool reserved, uint64_t *start, struct fault *fault)
 {
     enum status status = heap_reserve_nodes(heap);
     if (status == FINE) {

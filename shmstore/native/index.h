@@ -60,8 +60,7 @@ directory_granules(uint64_t depth)
 
 /* Find where the directory begins and how many words it has, all inside the memory. */
 static enum status
-directory_find(const struct memory *memory, uint64_t *start, uint64_t *count,
-               struct fault *fault)
+directory_find(const struct memory *memory, uint64_t *start, uint64_t *count, struct fault *fault)
 {
     uint64_t root = word_load(memory, ROOT_WORD), depth = root >> DEPTH_SHIFT;
     *start = (root & GRANULE_MASK) * WORDS_PER_GRANULE;
@@ -186,8 +185,8 @@ index_count(struct index *index, uint64_t base, int64_t change)
 }
 
 static enum status
-index_is_wanted(const struct index *index, const struct wanted *wanted, uint64_t entry,
-                bool *is_it, struct fault *fault)
+index_is_wanted(const struct index *index, const struct wanted *wanted, uint64_t entry, bool *is_it,
+                struct fault *fault)
 {
     const struct memory *memory = index->memory;
     const struct lead *lead = wanted->lead;
@@ -195,8 +194,7 @@ index_is_wanted(const struct index *index, const struct wanted *wanted, uint64_t
     if (status != FINE) {
         return status;
     }
-    *is_it = lead ? matches(memory, entry, lead->scope, lead->key_class, lead->key,
-                            lead->key_size)
+    *is_it = lead ? matches(memory, entry, lead->scope, lead->key_class, lead->key, lead->key_size)
                   : word_load(memory, entry + SCOPE_FIELD) == wanted->scope &&
                         load_insertion(memory, entry) == wanted->insertion;
     return FINE;

@@ -35,8 +35,7 @@ leads_has(const struct leads *leads, const struct lead *lead)
         return false;
     }
     uint64_t at = slots_home(&leads->slots, lead->word_hash);
-    for (uint32_t number; (number = leads->slots.numbers[at]);
-         at = (at + 1) & leads->slots.mask) {
+    for (uint32_t number; (number = leads->slots.numbers[at]); at = (at + 1) & leads->slots.mask) {
         const struct noted_lead *noted = &leads->items[number - 1];
         if (noted->word_hash == lead->word_hash && noted->scope == lead->scope &&
             noted->key_class == lead->key_class && noted->key_size == lead->key_size &&

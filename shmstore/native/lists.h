@@ -80,8 +80,7 @@ lists_name(struct lists *lists, struct span table, struct span index, struct spa
         return FINE;
     }
     if (table.size > LIST_BYTES_MAX || index.size > LIST_BYTES_MAX - table.size) {
-        return fail(fault, DAMAGED, "the name of a list has %zu bytes",
-                    table.size + index.size);
+        return fail(fault, DAMAGED, "the name of a list has %zu bytes", table.size + index.size);
     }
     memcpy(lists->name, table.data, table.size);
     memcpy(lists->name + table.size, index.data, index.size);
@@ -115,8 +114,7 @@ lists_load(const struct lists *lists, const struct lead *head, uint64_t *count,
         *count = 0;
         return status;
     }
-    return load_head(&lists->lookup->memory, entry.granule * WORDS_PER_GRANULE, count, root,
-                     fault);
+    return load_head(&lists->lookup->memory, entry.granule * WORDS_PER_GRANULE, count, root, fault);
 }
 
 /* Make room for one more changed list. */
@@ -137,8 +135,8 @@ lists_reserve(struct lists *lists)
 }
 
 static enum status
-lists_add(struct lists *lists, const struct lead *head, uint32_t width,
-          struct changed_list **added, struct fault *fault)
+lists_add(struct lists *lists, const struct lead *head, uint32_t width, struct changed_list **added,
+          struct fault *fault)
 {
     struct leaf_or_inner root = {.count = 0, .width = width, .level = 0};
     const struct blockmap_item *same;

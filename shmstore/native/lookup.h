@@ -47,8 +47,8 @@ static inline struct lead
 record_lead(const struct lookup *lookup, uint64_t scope, uint32_t key_class, const void *key,
             size_t size)
 {
-    struct lead lead = {wyhash(key, size, scope ^ key_class, lookup->secret), scope, key_class,
-                        key, size};
+    struct lead lead = {wyhash(key, size, scope ^ key_class, lookup->secret), scope, key_class, key,
+                        size};
     return lead;
 }
 
@@ -88,8 +88,8 @@ entry_hash(const struct lookup *lookup, uint64_t entry, uint64_t *word_hash, str
 
 /* Find the version of an entry that batch ``committed`` sees, ghosts too; 0 if there is none. */
 static inline enum status
-find_seen(const struct lookup *lookup, const struct lead *lead, uint64_t committed,
-          uint64_t *seen, struct fault *fault)
+find_seen(const struct lookup *lookup, const struct lead *lead, uint64_t committed, uint64_t *seen,
+          struct fault *fault)
 {
     const struct memory *memory = &lookup->memory;
     struct probe probe = {0};
@@ -135,8 +135,8 @@ find_head(const struct lookup *lookup, const void *name, size_t size, uint64_t c
 
 /* Find the record a list element stands for. */
 static enum status
-find_inserted(const struct lookup *lookup, uint64_t word_hash, uint64_t scope,
-              uint64_t insertion, uint64_t committed, uint64_t *seen, struct fault *fault)
+find_inserted(const struct lookup *lookup, uint64_t word_hash, uint64_t scope, uint64_t insertion,
+              uint64_t committed, uint64_t *seen, struct fault *fault)
 {
     const struct memory *memory = &lookup->memory;
     struct probe probe = {0};
@@ -154,15 +154,16 @@ find_inserted(const struct lookup *lookup, uint64_t word_hash, uint64_t scope,
             }
         }
     }
-    return status != FINE ? status
-                          : fail(fault, DAMAGED, "a list names record %llu, which is not in the index",
-                                 (unsigned long long)insertion);
+    return status != FINE
+               ? status
+               : fail(fault, DAMAGED, "a list names record %llu, which is not in the index",
+                      (unsigned long long)insertion);
 }
 
 /* Find the position of a record or ghost; *found tells whether there is one. */
 static enum status
-find_position(const struct lookup *lookup, const struct lead *lead, uint64_t committed,
-              bool *found, struct position *position, struct fault *fault)
+find_position(const struct lookup *lookup, const struct lead *lead, uint64_t committed, bool *found,
+              struct position *position, struct fault *fault)
 {
     uint64_t seen;
     enum status status = find_seen(lookup, lead, committed, &seen, fault);

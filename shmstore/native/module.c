@@ -65,8 +65,8 @@ module_exec(PyObject *module)
     if (check_interpreter() < 0) {
         return -1;
     }
-    if (support_setup() < 0 || wire_setup() < 0 || view_setup() < 0 ||
-        record_setup(module) < 0 || add_type(module, &reader_spec, &ReaderType) < 0 ||
+    if (support_setup() < 0 || wire_setup() < 0 || view_setup() < 0 || record_setup(module) < 0 ||
+        add_type(module, &reader_spec, &ReaderType) < 0 ||
         add_type(module, &view_spec, &ViewType) < 0 || owner_setup(module) < 0) {
         return -1;
     }

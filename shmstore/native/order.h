@@ -115,8 +115,7 @@ node_shift(struct node *node, uint32_t from, uint32_t to)
 }
 
 static void
-node_put(struct node *node, uint32_t at, struct position position, uint64_t child,
-         struct node *own)
+node_put(struct node *node, uint32_t at, struct position position, uint64_t child, struct node *own)
 {
     node_shift(node, at, at + 1);
     node->positions[at] = position;
@@ -139,8 +138,7 @@ node_append(struct node *node, const struct node *source, uint32_t from)
     size_t moved = source->count - from;
     memcpy(node->positions + node->count, source->positions + from,
            moved * sizeof *node->positions);
-    memcpy(node->children + node->count, source->children + from,
-           moved * sizeof *node->children);
+    memcpy(node->children + node->count, source->children + from, moved * sizeof *node->children);
     if (node->level) {
         memcpy(node->own + node->count, source->own + from, moved * sizeof *node->own);
     }
@@ -177,8 +175,8 @@ own_child(struct order *order, struct node *node, uint32_t at, struct node **chi
     if (node->own[at] == NULL) {
         uint64_t granule = node->children[at];
         struct leaf_or_inner committed;
-        enum status status = node_load(order->memory, granule, node->level - 1, node->width,
-                                       &committed, fault);
+        enum status status =
+            node_load(order->memory, granule, node->level - 1, node->width, &committed, fault);
         if (status != FINE) {
             return status;
         }
@@ -263,8 +261,7 @@ check_whole(const struct order *order, struct fault *fault)
 
 /* Add an element; costs a copy of one node per level. */
 static enum status
-order_insert(struct order *order, struct position position, uint64_t word_hash,
-             struct fault *fault)
+order_insert(struct order *order, struct position position, uint64_t word_hash, struct fault *fault)
 {
     struct node *right;
     enum status status = check_whole(order, fault);
@@ -305,8 +302,7 @@ node_remove(struct order *order, struct node *node, struct position position, st
         uint32_t at = own_search(node, position, false);
         if (at == node->count || position_compare(node->positions[at], position) != 0) {
             return fail(fault, DAMAGED, "position (%llu, %llu) is missing from its list",
-                        (unsigned long long)position.sort,
-                        (unsigned long long)position.insertion);
+                        (unsigned long long)position.sort, (unsigned long long)position.insertion);
         }
         node_delete(node, at);
         return FINE;
@@ -393,8 +389,7 @@ drop_own(struct order *order, const struct node *node, struct fault *fault)
             status = drop_own(order, node->own[at], fault);
         }
         else {
-            status = drop_committed(order, node->children[at], node->level - 1, node->width,
-                                    fault);
+            status = drop_committed(order, node->children[at], node->level - 1, node->width, fault);
         }
     }
     return status;

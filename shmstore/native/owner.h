@@ -65,8 +65,7 @@ ghosts_reserve(struct ghosts *ghosts)
         return FINE;
     }
     if (ghosts->first > ghosts->count) {
-        memcpy(ghosts->items, ghosts->items + ghosts->first,
-               ghosts->count * sizeof *ghosts->items);
+        memcpy(ghosts->items, ghosts->items + ghosts->first, ghosts->count * sizeof *ghosts->items);
         ghosts->first = 0;
         return FINE;
     }
@@ -177,8 +176,8 @@ leave_ghost(struct owner *owner, const struct lead *lead, const struct entry *ol
     if (status != FINE) {
         return status == FULL ? FINE : status;
     }
-    status = staging_write(staging, &place, lead, kind, old->insertion, position.sort, "", 0,
-                           fault);
+    status =
+        staging_write(staging, &place, lead, kind, old->insertion, position.sort, "", 0, fault);
     if (status == FINE) {
         ghosts_add(&owner->ghosts, place.granule, lead->word_hash);
         owner->new_ghosts++;
@@ -247,9 +246,8 @@ struct content {
 
 /* Insert or replace a record; ``*inserted`` tells which. Its version is that of the batch. */
 static enum status
-owner_put(struct owner *owner, struct span table, const struct lead *lead,
-          struct content content, struct indexes old, struct indexes new, bool *inserted,
-          struct fault *fault)
+owner_put(struct owner *owner, struct span table, const struct lead *lead, struct content content,
+          struct indexes old, struct indexes new, bool *inserted, struct fault *fault)
 {
     struct staging *staging = &owner->staging;
     struct span value = content.value;
@@ -264,8 +262,7 @@ owner_put(struct owner *owner, struct span table, const struct lead *lead,
     }
     /* The system's own records must be written even when all that is left is the reserve. */
     bool reserved = table.size && *(const unsigned char *)table.data == 0;
-    enum status status =
-        staging_allocate(staging, lead, kind, value.size, reserved, &place, fault);
+    enum status status = staging_allocate(staging, lead, kind, value.size, reserved, &place, fault);
     if (status != FINE) {
         return status;
     }
@@ -320,8 +317,8 @@ owner_remove(struct owner *owner, struct span table, const struct lead *lead,
 
 /* Put a record that is there into other lists; it keeps its version. */
 static enum status
-owner_reindex(struct owner *owner, struct span table, const struct lead *lead,
-              struct indexes old, struct indexes new, struct fault *fault)
+owner_reindex(struct owner *owner, struct span table, const struct lead *lead, struct indexes old,
+              struct indexes new, struct fault *fault)
 {
     struct entry entry;
     struct position place;

@@ -18,8 +18,7 @@ struct callbacks {
 };
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *memory;
+    PyObject_HEAD PyObject *memory;
     ReaderObject *reader;
     struct callbacks callbacks;
     Py_buffer buffer;
@@ -74,8 +73,8 @@ call_back(struct callbacks *callbacks, PyObject *callable, uint64_t offset, uint
     if (callbacks->raised != NULL || callable == NULL) {
         return false;
     }
-    PyObject *result = PyObject_CallFunction(callable, "KK", (unsigned long long)offset,
-                                             (unsigned long long)size);
+    PyObject *result =
+        PyObject_CallFunction(callable, "KK", (unsigned long long)offset, (unsigned long long)size);
     if (result == NULL) {
         callbacks->raised = take_exception();
         return false;
@@ -115,8 +114,7 @@ static void
 raise_full(const struct fault *fault, bool with_details)
 {
     /* The system's own words in it may have been cut inside a letter. */
-    PyObject *text =
-        PyUnicode_DecodeUTF8(fault->text, (Py_ssize_t)strlen(fault->text), "replace");
+    PyObject *text = PyUnicode_DecodeUTF8(fault->text, (Py_ssize_t)strlen(fault->text), "replace");
     PyObject *arguments = text ? PyTuple_Pack(1, text) : NULL, *details = NULL, *error = NULL;
     Py_XDECREF(text);
     if (with_details) {

@@ -299,8 +299,8 @@ owner_method_find(OwnerObject *self, PyObject *arguments, PyObject *keywords)
     struct position position;
     uint64_t offset;
     bool found;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOO:find", names, &record[0],
-                                     &record[1], &record[2]) ||
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOO:find", names, &record[0], &record[1],
+                                     &record[2]) ||
         named_open(self, &named, record) < 0) {
         return NULL;
     }
@@ -356,8 +356,8 @@ owner_method_count(OwnerObject *self, PyObject *arguments, PyObject *keywords)
     PyObject *table, *namespace, *index = NULL;
     struct fault fault;
     uint64_t count = 0;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OO|O:count", names, &table,
-                                     &namespace, &index)) {
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OO|O:count", names, &table, &namespace,
+                                     &index)) {
         return NULL;
     }
     PyObject *name = list_name_object(table, namespace, index);
@@ -430,13 +430,13 @@ chunk_of(OwnerObject *self, const struct range *range)
 static PyObject *
 owner_method_chunk(OwnerObject *self, PyObject *arguments, PyObject *keywords)
 {
-    static char *names[] = {"table", "namespace", "index", "position", "limit", "newest_first",
-                            NULL};
+    static char *names[] = {"table", "namespace",    "index", "position",
+                            "limit", "newest_first", NULL};
     PyObject *table, *namespace, *index, *position, *limit, *items = NULL;
     struct range range = {.limit = SIZE_MAX};
     int newest_first;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOOp:chunk", names, &table,
-                                     &namespace, &index, &position, &limit, &newest_first) ||
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOOp:chunk", names, &table, &namespace,
+                                     &index, &position, &limit, &newest_first) ||
         reader_check_open(self->reader) < 0) {
         return NULL;
     }
@@ -517,8 +517,8 @@ owner_method_remove(OwnerObject *self, PyObject *arguments, PyObject *keywords)
     }
     int outcome = index_names_open(&index_names, sequence, &indexes);
     if (outcome == 0 && (outcome = owner_enter(self)) == 0) {
-        enum status status = owner_remove(&self->owner, named.table, &named.lead, indexes, ghost,
-                                          &removed, &fault);
+        enum status status =
+            owner_remove(&self->owner, named.table, &named.lead, indexes, ghost, &removed, &fault);
         outcome = owner_leave(self, status, &fault);
     }
     index_names_close(&index_names);
@@ -529,8 +529,7 @@ owner_method_remove(OwnerObject *self, PyObject *arguments, PyObject *keywords)
 static PyObject *
 owner_method_reindex(OwnerObject *self, PyObject *arguments, PyObject *keywords)
 {
-    static char *names[] = {"table",       "namespace",   "key",
-                            "old_indexes", "new_indexes", NULL};
+    static char *names[] = {"table", "namespace", "key", "old_indexes", "new_indexes", NULL};
     PyObject *record[3], *old_sequence, *new_sequence;
     struct index_names old_names, new_names;
     struct indexes old, new;
@@ -724,7 +723,8 @@ owner_get_staged(OwnerObject *self, void *Py_UNUSED(closure))
     return PyBool_FromLong(owner_staged(&self->owner));
 }
 
-#define METHOD(name, flags, text) {#name, (PyCFunction)(void (*)(void))owner_method_##name, flags, text}
+#define METHOD(name, flags, text)                                                                  \
+    {#name, (PyCFunction)(void (*)(void))owner_method_##name, flags, text}
 #define NAMED (METH_VARARGS | METH_KEYWORDS)
 
 static PyMethodDef owner_methods[] = {
@@ -763,21 +763,19 @@ static PyMethodDef owner_methods[] = {
     METHOD(clear, NAMED,
            "clear(table, namespace, indexes)\n--\n\n"
            "Delete all records of a table in a namespace; return their number."),
-    METHOD(commit, METH_NOARGS,
-           "commit()\n--\n\nPublish the batch; return its sequence number."),
+    METHOD(commit, METH_NOARGS, "commit()\n--\n\nPublish the batch; return its sequence number."),
     METHOD(abort, METH_NOARGS, "abort()\n--\n\nDrop the batch."),
     METHOD(settle, METH_NOARGS,
            "settle()\n--\n\nGive up some of what is held back; return whether there is more."),
     METHOD(statistics, METH_NOARGS, "statistics()\n--\n\nReturn figures of the memory."),
-    METHOD(check, METH_NOARGS,
-           "check()\n--\n\nReturn what is wrong with the committed segment."),
+    METHOD(check, METH_NOARGS, "check()\n--\n\nReturn what is wrong with the committed segment."),
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef owner_attributes[] = {
     {"reader", (getter)owner_get_reader, NULL, "The reader of what is committed.", NULL},
-    {"committed", (getter)owner_get_committed, NULL,
-     "The sequence number of the last batch.", NULL},
+    {"committed", (getter)owner_get_committed, NULL, "The sequence number of the last batch.",
+     NULL},
     {"changes", (getter)owner_get_changes, NULL, "Steps staged in the open batch.", NULL},
     {"staged", (getter)owner_get_staged, NULL, "Whether the open batch holds anything.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -824,8 +822,7 @@ owner_setup(PyObject *module)
     }
     FoundType = PyStructSequence_NewType(&found_description);
     OwnerType = (PyTypeObject *)PyType_FromModuleAndSpec(module, &owner_spec, NULL);
-    if (FoundType == NULL || OwnerType == NULL ||
-        PyModule_AddType(module, OwnerType) < 0) {
+    if (FoundType == NULL || OwnerType == NULL || PyModule_AddType(module, OwnerType) < 0) {
         return -1;
     }
     return PyModule_AddType(module, FoundType);

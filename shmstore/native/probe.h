@@ -54,8 +54,7 @@ probe_begin(const struct memory *memory, uint64_t word_hash, struct probe *probe
 
 /* Find the next entry that may be the one of this hash; NO_ENTRY when there is none. */
 static inline enum status
-probe_next(const struct memory *memory, struct probe *probe, uint64_t *entry,
-           struct fault *fault)
+probe_next(const struct memory *memory, struct probe *probe, uint64_t *entry, struct fault *fault)
 {
     *entry = NO_ENTRY;
     while (probe->steps++ < SEGMENT_SLOTS) {

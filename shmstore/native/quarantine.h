@@ -111,8 +111,8 @@ heap_bury(struct heap *heap, struct fault *fault)
     queue_pop(&heap->dead);
     clock_reuse(heap->memory, dead.stamp);
     if (heap->purger.purge) {
-        enum status status = heap->purger.purge(heap->purger.context, dead.start, dead.word_hash,
-                                                &emptied, fault);
+        enum status status =
+            heap->purger.purge(heap->purger.context, dead.start, dead.word_hash, &emptied, fault);
         if (status != FINE) {
             return status;
         }

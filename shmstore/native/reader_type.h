@@ -15,8 +15,7 @@
 #define UNLOCKED_ELEMENTS_MIN 512
 
 typedef struct {
-    PyObject_HEAD
-    struct lookup lookup;
+    PyObject_HEAD struct lookup lookup;
     Py_buffer buffer;
     unsigned users; /* reads during which other code may run, that of other threads too */
     bool closed;
@@ -83,8 +82,7 @@ reading_again(ReaderObject *self, struct reading *reading)
 static inline enum verdict
 reading_end(ReaderObject *self, struct reading *reading, enum status status)
 {
-    bool accepted =
-        status != OVERTAKEN && read_accept(&self->lookup.memory, reading->window.clock);
+    bool accepted = status != OVERTAKEN && read_accept(&self->lookup.memory, reading->window.clock);
     if (accepted && status == FINE) {
         return ACCEPTED;
     }
@@ -243,8 +241,7 @@ reader_check_header(ReaderObject *self)
                                     (unsigned long long)version, FORMAT_VERSION);
         PyObject *found = PyLong_FromUnsignedLongLong(version);
         PyObject *expected = PyLong_FromLong(FORMAT_VERSION);
-        if (!details || !found || !expected ||
-            PyDict_SetItemString(details, "found", found) < 0 ||
+        if (!details || !found || !expected || PyDict_SetItemString(details, "found", found) < 0 ||
             PyDict_SetItemString(details, "expected", expected) < 0) {
             Py_CLEAR(details);
         }
@@ -515,8 +512,7 @@ reader_get_many(ReaderObject *self, PyObject *const *arguments, Py_ssize_t count
         if (key_parts(PyList_GET_ITEM(keys, known), view) < 0) {
             goto done;
         }
-        leads[known] =
-            record_lead(&self->lookup, scope, view->key_class, view->bytes, view->size);
+        leads[known] = record_lead(&self->lookup, scope, view->key_class, view->bytes, view->size);
     }
     values = values_of(self, leads, size);
 done:
@@ -542,14 +538,14 @@ reader_info(ReaderObject *self, PyObject *Py_UNUSED(unused))
     if (hex == NULL) {
         return NULL;
     }
-    return Py_BuildValue(
-        "{sNsKsKsKsKsKsKsK}", "segment", hex, "capacity", (unsigned long long)self->buffer.len,
-        "committed", (unsigned long long)word_load(memory, COMMITTED_WORD), "free_clock",
-        (unsigned long long)word_load(memory, FREE_CLOCK_WORD), "horizon",
-        (unsigned long long)word_load(memory, HORIZON_WORD), "index_depth",
-        (unsigned long long)(word_load(memory, ROOT_WORD) >> DEPTH_SHIFT), "insertions",
-        (unsigned long long)word_load(memory, NEXT_INSERTION_WORD), "extended",
-        (unsigned long long)word_load(memory, EXTENT_END_WORD));
+    return Py_BuildValue("{sNsKsKsKsKsKsKsK}", "segment", hex, "capacity",
+                         (unsigned long long)self->buffer.len, "committed",
+                         (unsigned long long)word_load(memory, COMMITTED_WORD), "free_clock",
+                         (unsigned long long)word_load(memory, FREE_CLOCK_WORD), "horizon",
+                         (unsigned long long)word_load(memory, HORIZON_WORD), "index_depth",
+                         (unsigned long long)(word_load(memory, ROOT_WORD) >> DEPTH_SHIFT),
+                         "insertions", (unsigned long long)word_load(memory, NEXT_INSERTION_WORD),
+                         "extended", (unsigned long long)word_load(memory, EXTENT_END_WORD));
 }
 
 static PyObject *

@@ -417,6 +417,9 @@ map_fields(RecordObject *self)
     if (self->fields == NULL) {
         PyObject *fields = self->places ? NULL : map_walk(self, true);
         if (fields == NULL) {
+            if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception)) {
+                return NULL;
+            }
             PyErr_Clear(); /* it may have been a value that another one of its key replaces */
             fields = map_fields_by_place(self);
         }
@@ -560,6 +563,11 @@ array_places(RecordObject *self)
         Py_DECREF(kept);
         record_set_error(self);
         return NULL;
+    }
+    if (self->places != NULL) { /* another thread was faster */
+        Py_DECREF(places);
+        Py_DECREF(kept);
+        return self->places;
     }
     self->kept = kept;
     return self->places = places;

@@ -101,8 +101,7 @@ load_insertion(const struct memory *memory, uint64_t entry)
 }
 
 static enum status
-load_entry(const struct memory *memory, uint64_t granule, struct entry *entry,
-           struct fault *fault)
+load_entry(const struct memory *memory, uint64_t granule, struct entry *entry, struct fault *fault)
 {
     uint64_t word = granule * WORDS_PER_GRANULE;
     enum status status = check_entry(memory, word, fault);
@@ -122,8 +121,8 @@ load_entry(const struct memory *memory, uint64_t granule, struct entry *entry,
 
 /* The offset of the key, checked to lie inside with all its bytes. */
 static enum status
-find_key(const struct memory *memory, uint64_t entry, const struct shape *shape,
-         uint64_t *offset, struct fault *fault)
+find_key(const struct memory *memory, uint64_t entry, const struct shape *shape, uint64_t *offset,
+         struct fault *fault)
 {
     *offset = entry * WORD_BYTES + ENTRY_HEADER_BYTES;
     if (!bytes_fit(memory, *offset, shape->key_size)) {
@@ -153,8 +152,8 @@ load_sort(const struct memory *memory, uint64_t entry, const struct shape *shape
 
 /* The offset of the value, checked to lie inside with all its bytes. */
 static inline enum status
-find_value(const struct memory *memory, uint64_t entry, const struct shape *shape,
-           uint64_t *offset, struct fault *fault)
+find_value(const struct memory *memory, uint64_t entry, const struct shape *shape, uint64_t *offset,
+           struct fault *fault)
 {
     *offset = shape_value_start(shape, entry * WORD_BYTES);
     if (!bytes_fit(memory, *offset, shape->value_size)) {
@@ -230,8 +229,8 @@ entry_crc(const struct crc_tables *tables, const struct entry *entry, const void
 
 /* Step 2: write an entry, whatever checksum it names, into a block no reader can reach. */
 static void
-store_entry(const struct memory *memory, const struct crc_tables *tables,
-            const struct entry *entry, const void *key, uint64_t sort, const void *value)
+store_entry(const struct memory *memory, const struct crc_tables *tables, const struct entry *entry,
+            const void *key, uint64_t sort, const void *value)
 {
     const struct shape *shape = &entry->shape;
     uint64_t word = entry->granule * WORDS_PER_GRANULE, offset = entry->granule * GRANULE_BYTES;
@@ -245,8 +244,7 @@ store_entry(const struct memory *memory, const struct crc_tables *tables,
     word_store(memory, word + SCOPE_FIELD, entry->scope);
     bytes_store(memory, offset + ENTRY_HEADER_BYTES, key, shape->key_size);
     if (shape->kind & KIND_SORTED) {
-        bytes_store(memory, offset + ENTRY_HEADER_BYTES + shape->key_size, &sort,
-                    SORT_WORD_BYTES);
+        bytes_store(memory, offset + ENTRY_HEADER_BYTES + shape->key_size, &sort, SORT_WORD_BYTES);
     }
     bytes_store(memory, shape_value_start(shape, offset), value, shape->value_size);
 }

@@ -91,8 +91,7 @@ check_header(const struct memory *memory, struct fault *fault)
                     "happened");
     }
     if (next == 0 || next > INSERTION_MASK + 1) {
-        return fail(fault, DAMAGED, "the next insertion number is %llu",
-                    (unsigned long long)next);
+        return fail(fault, DAMAGED, "the next insertion number is %llu", (unsigned long long)next);
     }
     if (end < HEAP_START || end > memory_bytes(memory) || end % GRANULE_BYTES) {
         return fail(fault, DAMAGED, "the memory ends at %#llx", (unsigned long long)end);
@@ -233,8 +232,7 @@ note_entry(struct recovery *recovery, const struct entry *entry)
     uint64_t size = shape_granules(&entry->shape), count;
     struct leaf_or_inner root;
     if (entry->granule + size > recovery->limit) {
-        return fail(recovery->fault, DAMAGED,
-                    "the entry at granule %llu reaches beyond the memory",
+        return fail(recovery->fault, DAMAGED, "the entry at granule %llu reaches beyond the memory",
                     (unsigned long long)entry->granule);
     }
     enum status status = blocks_add(&survey->blocks, entry->granule, size);

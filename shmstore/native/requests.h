@@ -13,8 +13,7 @@
 
 enum operation { PUT, INSERT, PUT_MANY, DELETE, OPERATION_COUNT };
 
-static const char *const operation_names[OPERATION_COUNT] = {"put", "insert", "put_many",
-                                                             "delete"};
+static const char *const operation_names[OPERATION_COUNT] = {"put", "insert", "put_many", "delete"};
 
 /* What is left of a message. */
 struct cursor {
@@ -280,8 +279,7 @@ take_pair(const struct request *request, struct cursor *cursor, struct span *key
     if (request->operation == PUT_MANY && (!take_array(cursor, &parts) || parts != 2)) {
         return false;
     }
-    return take_key(cursor, key, key_class) &&
-           (!has_values(request) || take_bytes(cursor, value));
+    return take_key(cursor, key, key_class) && (!has_values(request) || take_bytes(cursor, value));
 }
 
 static bool

@@ -82,8 +82,7 @@ copy_item(ReaderObject *self, struct reading *reading, uint64_t entry, bool with
         created = PyLong_FromLongLong((int64_t)(sort - SORT_BIAS));
     }
     if (status == FINE) {
-        *item = Py_BuildValue("[OOOK]", key, value ? value : Py_None,
-                              created ? created : Py_None,
+        *item = Py_BuildValue("[OOOK]", key, value ? value : Py_None, created ? created : Py_None,
                               (unsigned long long)load_insertion(memory, entry));
         if (*item == NULL) {
             PyErr_Clear();
@@ -128,9 +127,9 @@ range_find(ReaderObject *self, const struct range *range, struct reading *readin
     if (status != FINE || !*cursor_found) {
         return status;
     }
-    status = find_head(&self->lookup, PyBytes_AS_STRING(range->name),
-                       (size_t)PyBytes_GET_SIZE(range->name), committed, &elements, &root,
-                       walk.fault);
+    status =
+        find_head(&self->lookup, PyBytes_AS_STRING(range->name),
+                  (size_t)PyBytes_GET_SIZE(range->name), committed, &elements, &root, walk.fault);
     if (status != FINE || root.count == 0) {
         return status;
     }
@@ -161,8 +160,7 @@ copy_row(ReaderObject *self, struct reading *reading, uint64_t entry, enum rows 
 /* Return the rows of a range in one snapshot; ``limit`` of them, *more if there were others.
    NULL without an exception if the cursor names no record. */
 static PyObject *
-range_rows(ReaderObject *self, const struct range *range, enum rows rows, size_t limit,
-           bool *more)
+range_rows(ReaderObject *self, const struct range *range, enum rows rows, size_t limit, bool *more)
 {
     struct elements found = {0};
     struct reading reading;
@@ -177,9 +175,8 @@ range_rows(ReaderObject *self, const struct range *range, enum rows rows, size_t
     reading_begin(self, &reading);
     do {
         result = PyList_New(0);
-        enum status status = result == NULL ? NO_MEMORY
-                                            : range_find(self, range, &reading, &found,
-                                                         &cursor_found);
+        enum status status =
+            result == NULL ? NO_MEMORY : range_find(self, range, &reading, &found, &cursor_found);
         size_t count = found.count < limit ? found.count : limit;
         *more = found.count > limit;
         for (size_t i = 0; status == FINE && i < count; i++) {
@@ -209,8 +206,8 @@ range_open(ReaderObject *self, struct range *range, PyObject *table, PyObject *n
     if (own_name == NULL) {
         return -1;
     }
-    range->scope = list_hash(&self->lookup, PyBytes_AS_STRING(own_name),
-                             (size_t)PyBytes_GET_SIZE(own_name));
+    range->scope =
+        list_hash(&self->lookup, PyBytes_AS_STRING(own_name), (size_t)PyBytes_GET_SIZE(own_name));
     if (index == NULL) {
         range->name = own_name;
         return 0;
@@ -291,8 +288,8 @@ unknown_cursor(PyObject *cursor, PyObject *table, PyObject *namespace)
         "again from the first page",
         cursor, table, namespace);
     PyObject *arguments = text ? PyTuple_Pack(1, text) : NULL;
-    PyObject *details = Py_BuildValue("{sOsOsO}", "cursor", cursor, "table", table, "namespace",
-                                      namespace);
+    PyObject *details =
+        Py_BuildValue("{sOsOsO}", "cursor", cursor, "table", table, "namespace", namespace);
     PyObject *error =
         arguments && details ? PyObject_Call(UnknownCursorError, arguments, details) : NULL;
     if (error != NULL) {
@@ -313,8 +310,8 @@ reader_page(ReaderObject *self, PyObject *arguments, PyObject *keywords)
     struct range range = {.newest_first = true};
     size_t limit;
     bool more = false;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOO:page", names, &table,
-                                     &namespace, &limit_number, &after, &before) ||
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OOOOO:page", names, &table, &namespace,
+                                     &limit_number, &after, &before) ||
         reader_check_open(self) < 0 || range_limit(limit_number, &limit) < 0) {
         return NULL;
     }
@@ -375,11 +372,10 @@ static PyMethodDef reader_methods[] = {
 };
 
 static PyGetSetDef reader_attributes[] = {
-    {"segment_id", (getter)reader_segment_id, NULL, "The identity of the segment, 16 bytes.",
-     NULL},
+    {"segment_id", (getter)reader_segment_id, NULL, "The identity of the segment, 16 bytes.", NULL},
     {"capacity", (getter)reader_capacity, NULL, "The size of the segment in bytes.", NULL},
-    {"retries", (getter)reader_retries, NULL,
-     "Reads that had to start over, in this process.", NULL},
+    {"retries", (getter)reader_retries, NULL, "Reads that had to start over, in this process.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

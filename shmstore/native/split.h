@@ -17,8 +17,8 @@ struct moving {
 /* A segment, the hash that led to it, and the segments that take its place. */
 struct replacement {
     uint64_t word_hash;
-    uint64_t old;   /* a word */
-    uint64_t depth; /* of the old one */
+    uint64_t old;    /* a word */
+    uint64_t depth;  /* of the old one */
     uint64_t new[2]; /* granules */
     int parts;
 };
@@ -124,8 +124,8 @@ replacement_allocate(const struct index *index, struct replacement *replacement,
                      struct fault *fault)
 {
     for (int part = 0; part < replacement->parts; part++) {
-        enum status status = heap_allocate(index->heap, SEGMENT_GRANULES, true,
-                                           &replacement->new[part], fault);
+        enum status status =
+            heap_allocate(index->heap, SEGMENT_GRANULES, true, &replacement->new[part], fault);
         if (status != FINE) {
             replacement_free(index, replacement, part);
             return status;

@@ -31,8 +31,8 @@ struct place {
     struct entry old; /* a living record, head or ghost of the same key */
 };
 
-static enum status staging_purge(void *context, uint64_t granule, uint64_t word_hash,
-                                 bool *emptied, struct fault *fault);
+static enum status staging_purge(void *context, uint64_t granule, uint64_t word_hash, bool *emptied,
+                                 struct fault *fault);
 
 static void
 staging_close(struct staging *staging)
@@ -59,8 +59,8 @@ staging_begin(struct staging *staging)
 
 /* On failure there is nothing to close. */
 static enum status
-staging_open(struct staging *staging, const struct lookup *lookup,
-             const struct crc_tables *tables, const struct system *system)
+staging_open(struct staging *staging, const struct lookup *lookup, const struct crc_tables *tables,
+             const struct system *system)
 {
     struct purger purger = {staging, staging_purge};
     memset(staging, 0, sizeof *staging);
@@ -103,8 +103,8 @@ staging_find(const struct staging *staging, const struct lead *lead, struct entr
         return status;
     }
     status = staging_load(staging, address, entry, fault);
-    *found = status == FINE && !staging_is_dead(staging, entry) &&
-             !(entry->shape.kind & KIND_GHOST);
+    *found =
+        status == FINE && !staging_is_dead(staging, entry) && !(entry->shape.kind & KIND_GHOST);
     return status;
 }
 
@@ -211,8 +211,8 @@ staging_write(struct staging *staging, const struct place *place, const struct l
     uint64_t staged = index_word(&staging->index, place->address) & GRANULE_MASK;
     if (status == FINE) {
         store_entry(memory, staging->tables, &entry, lead->key, sort, value);
-        status = index_stage(&staging->index, place->address, place->granule, lead->word_hash,
-                             fault);
+        status =
+            index_stage(&staging->index, place->address, place->granule, lead->word_hash, fault);
     }
     if (status != FINE) {
         return status;
@@ -336,8 +336,8 @@ staging_purge(void *context, uint64_t granule, uint64_t word_hash, bool *emptied
     struct staging *staging = context;
     uint64_t address;
     bool found;
-    enum status status = index_find_committed(&staging->index, word_hash, granule, &address,
-                                              &found, fault);
+    enum status status =
+        index_find_committed(&staging->index, word_hash, granule, &address, &found, fault);
     *emptied = true;
     if (status != FINE || !found) {
         return status;

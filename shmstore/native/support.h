@@ -47,8 +47,7 @@ support_setup(void)
     static const char *const errors[] = {"CorruptSegment", "FormatMismatch", "ReadStalled",
                                          "StoreFull", "UnknownCursor"};
     static PyObject **const classes[] = {&CorruptSegmentError, &FormatMismatchError,
-                                         &ReadStalledError, &StoreFullError,
-                                         &UnknownCursorError};
+                                         &ReadStalledError, &StoreFullError, &UnknownCursorError};
     static const char *const functions[] = {"key_parts", "list_name"};
     static PyObject **const targets[] = {&pure_key_parts, &pure_list_name};
     if (import_names("shmstore.errors", 5, errors, classes) < 0) {

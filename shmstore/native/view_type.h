@@ -10,8 +10,7 @@
 #include "record_type.h"
 
 typedef struct {
-    PyObject_HEAD
-    ReaderObject *reader; /* NULL until it is attached */
+    PyObject_HEAD ReaderObject *reader; /* NULL until it is attached */
     uint64_t scope;
 } ViewObject;
 
@@ -267,8 +266,7 @@ static PyObject *
 view_version(ViewObject *self, PyObject *key)
 {
     uint64_t version;
-    return view_find_version(self, key, &version) < 0 ? NULL
-                                                      : PyLong_FromUnsignedLongLong(version);
+    return view_find_version(self, key, &version) < 0 ? NULL : PyLong_FromUnsignedLongLong(version);
 }
 
 static void

@@ -135,8 +135,8 @@ node_load(const struct memory *memory, uint64_t granule, uint32_t level, uint32_
 
 /* Read (count, root) of the list whose head is the entry at word ``entry``. */
 static enum status
-load_head(const struct memory *memory, uint64_t entry, uint64_t *count,
-          struct leaf_or_inner *root, struct fault *fault)
+load_head(const struct memory *memory, uint64_t entry, uint64_t *count, struct leaf_or_inner *root,
+          struct fault *fault)
 {
     struct shape shape = load_shape(memory, entry);
     uint64_t offset;
