@@ -469,12 +469,12 @@ class TestMemory:
     def test_nothing_is_left_behind(self, engine):
         if engine is pure:
             pytest.skip("the pure engine counts no references itself")
-        datas = [codec.pack(value) for value in (HOOK, [HOOK], [[1], {}])]
-        datas += [*HOSTILE.values(), *UNREADABLE.values()]
-        datas = [data for data in datas if len(data) < 1000]
+        packed_records = [codec.pack(value) for value in (HOOK, [HOOK], [[1], {}])]
+        packed_records += [*HOSTILE.values(), *UNREADABLE.values()]
+        packed_records = [data for data in packed_records if len(data) < 1000]
 
         def use() -> None:
-            for data in datas:
+            for data in packed_records:
                 record = told(engine.record_of, data)
                 if isinstance(record, (engine.Record, engine.RecordArray)):
                     for read in (seen, hash, repr, codec.pack, copy.copy, list, len):
