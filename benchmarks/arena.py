@@ -39,16 +39,18 @@ class Arena:
         self.load_seconds = 0.0
         self.load_bytes = 0
         self._workers: list[Worker] = []
-        place = MEMORY_FOLDER if Path(MEMORY_FOLDER).is_dir() else None
-        self.folder = Path(tempfile.mkdtemp(prefix="bench-", dir=place))
-        # A process of its own: some rivals change the interpreter that starts them.
-        self._host = Worker(name, None, hosting=True)
+        self._host: Worker | None = None
+        self.folder = Path()
         self.address: Any = None
         self.pids: list[int] = []
         """The processes of the server side."""
 
     def __enter__(self) -> Arena:
+        place = MEMORY_FOLDER if Path(MEMORY_FOLDER).is_dir() else None
+        self.folder = Path(tempfile.mkdtemp(prefix="bench-", dir=place))
         try:
+            # A process of its own: some rivals change the interpreter that starts them.
+            self._host = Worker(self.name, None, hosting=True)
             self._host.call(nothing)
             begin = time.perf_counter()
             self.address, self.pids = self._host.call(host, self.folder, self.dataset)
@@ -66,7 +68,8 @@ class Arena:
         workers, self._workers = self._workers, []
         for worker in reversed(workers):  # the first one may own what the others use
             worker.stop()
-        self._host.stop()
+        if self._host is not None:
+            self._host.stop()
         with suppress(OSError):
             shutil.rmtree(self.folder)
 
