@@ -6,7 +6,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,8 @@ class Arena:
         self.load_bytes = 0
         self._workers: list[Worker] = []
         self._host: Worker | None = None
-        self.folder = Path()
+        self.folder: Path | None = None
+        """Private and in memory, while this is entered."""
         self.address: Any = None
         self.pids: list[int] = []
         """The processes of the server side."""
@@ -70,8 +70,9 @@ class Arena:
             worker.stop()
         if self._host is not None:
             self._host.stop()
-        with suppress(OSError):
-            shutil.rmtree(self.folder)
+        folder, self.folder = self.folder, None
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def workers(self, count: int) -> list[Worker]:
         """Return so many processes; new ones connect, and load what is not shared."""

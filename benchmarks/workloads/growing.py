@@ -59,6 +59,7 @@ def growth_beside_reader(
     arena: Arena, writer: Worker, reader: Worker | None, batch: int
 ) -> tuple[Histogram, float, Histogram]:
     """Return (latencies of the writes, their seconds, latencies of the reads meanwhile)."""
+    assert arena.folder is not None
     flag = arena.folder / "grown"
     if reader is not None:
         reader.ask(read_now_and_then, str(flag))
