@@ -68,7 +68,13 @@ BARS = [
         "at least",
         0.95,
     ),
-    Bar("acknowledged put / bare ping-pong of the same bytes", "put", "ping-pong", "at most", 1.5),
+    Bar(
+        "acknowledged put / bare ping-pong of the same bytes, a core each",
+        "put",
+        "ping-pong",
+        "at most",
+        1.5,
+    ),
     Bar(
         "LMDB's puts in one txn / batched or pipelined puts",
         "lmdb puts in one txn",

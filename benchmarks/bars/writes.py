@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import ExitStack
 from typing import Any
@@ -23,7 +24,21 @@ VERSION = 1_000_000
 
 
 def acknowledged(rounds: int) -> dict[str, float]:
-    """Measure put(), and as many bytes there and back between two Python processes."""
+    """Measure put(), and as many bytes there and back between two Python processes.
+
+    Both once with the two processes on a core each, and once together on one: left alone, the
+    scheduler goes from one to the other as it likes, which says more than what is measured.
+    """
+    first, *others = cores = sorted(os.sched_getaffinity(0))
+    try:
+        apart = _acknowledged(rounds, [first], others or [first])
+        beside = _acknowledged(rounds // 2, [first], [first])
+    finally:
+        os.sched_setaffinity(0, cores)
+    return {**apart, **{f"{name}, on one core": value for name, value in beside.items()}}
+
+
+def _acknowledged(rounds: int, here: list[int], there: list[int]) -> dict[str, float]:
     dataset = Dataset(BATCH)
     pairs = [(key_of(number), dataset.record(number + 1)) for number in dataset.sequence(SEED)]
     sent, answered = frame_sizes(*pairs[0])
@@ -35,6 +50,9 @@ def acknowledged(rounds: int) -> dict[str, float]:
         stack.enter_context(ours)
         partner = Worker(rivals.OURS, None)
         stack.callback(partner.stop)
+        for pid in (*arena.pids, partner.pid):
+            os.sched_setaffinity(pid, there)
+        os.sched_setaffinity(0, here)
         with theirs:
             partner.ask(echo, theirs, sent, answered)
         message = bytes(sent)
