@@ -10,10 +10,12 @@ import sys
 import sysconfig
 import tarfile
 import textwrap
+import venv
 import zipfile
 from email.parser import Parser
 from pathlib import Path
 
+import msgpack
 import pytest
 
 import shmstore
@@ -58,11 +60,18 @@ def install(wheel: Path, prefix: Path) -> Path:
 
 
 def run_installed(package: Path, script: str) -> list[str]:
-    """Run a script with an installed package, whatever engine is asked for here; its output."""
+    """Run a script with an installed package, whatever engine is asked for here; its output.
+
+    In an environment of its own: in this one shmstore may be installed as it is edited, and what
+    the package lacks would be found there.
+    """
     environment = {name: text for name, text in os.environ.items() if name != "SHMSTORE_ENGINE"}
+    own = package.parent.parent / "environment"
+    venv.create(own, with_pip=False, symlinks=True)
+    dependencies = Path(msgpack.__file__).parent.parent
     ran = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**environment, "PYTHONPATH": str(package.parent)},
+        [own / "bin" / "python", "-c", script],
+        env={**environment, "PYTHONPATH": f"{package.parent}{os.pathsep}{dependencies}"},
         cwd=package.parent.parent,
         capture_output=True,
         text=True,
