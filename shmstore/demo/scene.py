@@ -154,15 +154,19 @@ class Scene:
         return death
 
     def _watch(self, until: float, killed: int | None = None) -> None:
-        """Show how things are until the time has come, and a writer is there that is not dead."""
+        """Show how things are until the time has come, and a writer that is not dead has
+        acknowledged something."""
         of_connection = {worker.connection: worker for worker in self.readers + self.clients}
         announced = killed is None
+        mutations_before = self._mutations()
         while True:
             now, pid = time.monotonic(), self.server.writer_pid
-            if not announced and pid not in (None, killed):
+            lives = pid not in (None, killed)
+            if lives and not announced:
                 announced = True
+                mutations_before = self._mutations()
                 self.screen.say(f"the writer is process {pid} now")
-            if now >= until and pid not in (None, killed):
+            if now >= until and lives and self._mutations() > mutations_before:
                 return
             if now > until + RESTART_SECONDS_MAX:
                 raise DemoFailed("no other writer has taken over")
@@ -170,11 +174,13 @@ class Scene:
                 worker = of_connection[connection]
                 worker.tally = worker.hear()
             lookups = sum(worker.tally for worker in self.readers)
-            mutations = sum(worker.tally for worker in self.clients)
             self.screen.show(
-                f"{lookups:>11,} lookups  {mutations:>9,} mutations acknowledged  "
-                f"writer {'dead' if pid in (None, killed) else pid}"
+                f"{lookups:>11,} lookups  {self._mutations():>9,} mutations acknowledged  "
+                f"writer {pid if lives else 'dead'}"
             )
+
+    def _mutations(self) -> int:
+        return sum(worker.tally for worker in self.clients)
 
     def _kill_writer(self) -> Death:
         """Kill the writer; return when it was seen to be dead and what it had committed."""
