@@ -70,11 +70,14 @@ def cpu_ns_of(pid: int) -> int:
 
 
 def private_bytes_of(pid: int | str = "self") -> dict[str, int]:
-    """Return the memory that only this process has, and the size of its page tables."""
+    """Return the memory that only this process has, the part of it that is no file's (a page of a
+    shared file counts as private while nobody else looks at it), and the size of its page tables.
+    """
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     status = Path(f"/proc/{pid}/status").read_text()
     return {
         "private": _kilobytes(rollup, "Private_Clean:") + _kilobytes(rollup, "Private_Dirty:"),
+        "anonymous": _kilobytes(rollup, "Anonymous:"),
         "page_tables": _kilobytes(status, "VmPTE:"),
     }
 

@@ -34,7 +34,7 @@ def growth(records: int, seconds_max: float) -> dict[str, float]:
     for batch in BATCHES:
         with Arena(rivals.OURS, dataset) as arena:
             empty = segment_bytes(arena.pids[0])
-            writer_before = private_bytes_of(arena.pids[0])["private"]
+            writer_before = private_bytes_of(arena.pids[0])["anonymous"]
             cell = one_growth(arena, seconds_max, batch)
             if cell.skipped is not None:
                 print(f"   {batch} records per write: {cell.skipped}")
@@ -50,7 +50,7 @@ def growth(records: int, seconds_max: float) -> dict[str, float]:
             figures["of that in use"] = used_bytes(arena) / records
             figures["payload per record"] = payload(dataset)
             figures["overhead"] = figures["of that in use"] - figures["payload per record"]
-            writer = private_bytes_of(arena.pids[0])["private"] - writer_before
+            writer = private_bytes_of(arena.pids[0])["anonymous"] - writer_before
             figures["writer's private memory per record"] = writer / records
             private, tables = added_by_reader(arena)
             figures |= {"reader memory": private / 1e6, "reader page tables": tables / 1e6}

@@ -77,19 +77,22 @@ class Lmdb(LmdbEach):
     def connect(address: Any) -> Session:
         environment = open_environment(*address[:2])
         writer, session = writing(environment), Session(close=environment.close)
-        begin_reading(environment, session, views=address[2])
+        reading = begin_reading(environment, session, views=address[2])
 
         def load(pairs: Iterable[tuple[bytes, Any]]) -> None:
+            nonlocal reading
             assert writer.load is not None
+            for transaction in reading:
+                transaction.abort()  # it would keep every page that loading replaces
             writer.load(pairs)
-            begin_reading(environment, session, views=address[2])
+            reading = begin_reading(environment, session, views=address[2])
 
         session.load = load
         return session
 
 
-def begin_reading(environment: Any, session: Session, views: bool) -> None:
-    """Have a session read in a transaction that begins now and stays open."""
+def begin_reading(environment: Any, session: Session, views: bool) -> list[Any]:
+    """Have a session read in transactions that begin now and stay open; return them."""
     reading, viewing = environment.begin(), environment.begin(buffers=views)
     view, unpack = viewing.get, msgpack.unpackb
 
@@ -100,6 +103,7 @@ def begin_reading(environment: Any, session: Session, views: bool) -> None:
     session.get_raw, session.get = reading.get, get
     session.get_field = lambda key: unpack(view(key))["status"]
     session.get_many = lambda keys: [unpack(data) for _, data in reading.cursor().getmulti(keys)]
+    return [reading, viewing]
 
 
 def open_environment(path: str, size: int) -> Any:
