@@ -1,14 +1,16 @@
 /* The native engine: one extension, the C twin of shmstore/pure. Includes point down:
 
-     view_type owner_type              what Python calls
+     view_type owner_type apply_type   what Python calls
      sequences reader_type             reads of one snapshot
+     record_type decoding packed       records decoded where they are touched
      wire                              records and messages to msgpack, answers back
+     apply requests                    plain requests from their bytes
      owner recovery lists order        the writer's batches
      staging index heap free           the open batch, its words and its blocks
      lookup walk probe records         the ways through the memory
      clock hashing memory layout       F, K and R; the keyed hash; words; the format (generated)
 
-   From owner.h downwards it is plain C11 that knows no Python.
+   From apply.h downwards it is plain C11 that knows no Python.
 
    It does not declare itself safe without the GIL, as nothing else orders a close() and the reads of
    another thread, or two touches of one Record; a free-threaded Python enables the GIL for it. */
