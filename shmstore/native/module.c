@@ -2,9 +2,9 @@
 
      view_type owner_type apply_type   what Python calls
      sequences reader_type             reads of one snapshot
-     record_type decoding packed       records decoded where they are touched
+     record_type decoding              records decoded where they are touched
      wire                              records and messages to msgpack, answers back
-     apply requests                    plain requests from their bytes
+     apply requests packed             plain requests from their bytes
      owner recovery lists order        the writer's batches
      staging index heap free           the open batch, its words and its blocks
      lookup walk probe records         the ways through the memory

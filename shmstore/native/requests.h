@@ -7,6 +7,7 @@
 #define SHMSTORE_REQUESTS_H
 
 #include "lists.h"
+#include "packed.h"
 
 #define REQUEST_DEPTH_MAX 32
 #define REQUEST_ID_MAX UINT64_C(0x7FFFFFFFFFFFFFFF)
@@ -50,16 +51,6 @@ take_span(struct cursor *cursor, size_t size, struct span *span)
     return taken;
 }
 
-static inline uint64_t
-big_endian(const unsigned char *bytes, size_t size)
-{
-    uint64_t value = 0;
-    for (size_t i = 0; i < size; i++) {
-        value = value << 8 | bytes[i];
-    }
-    return value;
-}
-
 static bool
 take_uint(struct cursor *cursor, uint64_t *value)
 {
@@ -78,7 +69,7 @@ take_uint(struct cursor *cursor, uint64_t *value)
     if (!take(cursor, size, &bytes)) {
         return false;
     }
-    *value = big_endian(bytes, size);
+    *value = packed_number(bytes, size);
     return true;
 }
 
@@ -103,7 +94,7 @@ take_count(struct cursor *cursor, unsigned char short_first, unsigned short_max,
     if (!take(cursor, size, &bytes)) {
         return false;
     }
-    *count = big_endian(bytes, size);
+    *count = packed_number(bytes, size);
     return true;
 }
 
@@ -134,7 +125,7 @@ take_bytes(struct cursor *cursor, struct span *bytes)
     if (!take(cursor, width, &length)) {
         return false;
     }
-    return take_span(cursor, big_endian(length, width), bytes);
+    return take_span(cursor, packed_number(length, width), bytes);
 }
 
 static bool
@@ -159,66 +150,28 @@ take_key(struct cursor *cursor, struct span *key, uint32_t *key_class)
     return key->size <= KEY_BYTES_MAX;
 }
 
-/* Skip the head of one object with its own bytes; *children is how many objects follow in it. */
+/* Skip one object, of a container its head only; *children is how many objects follow in it. */
 static bool
 skip_head(struct cursor *cursor, uint64_t *children)
 {
-    const unsigned char *start, *length;
+    const unsigned char *at = cursor->at, *end = cursor->end;
     *children = 0;
-    if (!take(cursor, 1, &start)) {
+    if (at >= end) {
         return false;
     }
-    unsigned first = *start;
-    size_t size = 0, width = 0;
-    if (first < 0x80 || first >= 0xE0 || first == 0xC0 || first == 0xC2 || first == 0xC3) {
-        return true;
+    uint64_t size = packed_sizes[*at];
+    if (size) {
+        at = size <= (uint64_t)(end - at) ? at + size : NULL;
     }
-    if (first < 0x90) {
-        *children = 2 * (first & 15);
-    }
-    else if (first < 0xA0) {
-        *children = first & 15;
-    }
-    else if (first < 0xC0) {
-        size = first & 31;
-    }
-    else if (first >= 0xC4 && first <= 0xC6) {
-        width = (size_t)1 << (first - 0xC4);
-    }
-    else if (first >= 0xC7 && first <= 0xC9) {
-        width = (size_t)1 << (first - 0xC7);
-        size = 1;
-    }
-    else if (first == 0xCA || first == 0xCB) {
-        size = first == 0xCA ? 4 : 8;
-    }
-    else if (first >= 0xCC && first <= 0xD3) {
-        size = (size_t)1 << ((first - 0xCC) & 3);
-    }
-    else if (first >= 0xD4 && first <= 0xD8) {
-        size = 1 + ((size_t)1 << (first - 0xD4));
-    }
-    else if (first >= 0xD9 && first <= 0xDB) {
-        width = (size_t)1 << (first - 0xD9);
-    }
-    else if (first >= 0xDC) {
-        width = first & 1 ? 4 : 2;
-        if (!take(cursor, width, &length)) {
-            return false;
-        }
-        *children = big_endian(length, width) * (first >= 0xDE ? 2 : 1);
-        return true;
+    else if (packed_kind(*at) != PACKED_SCALAR) {
+        at = packed_open(at, end, children);
     }
     else {
-        return false; /* 0xC1 begins nothing */
+        at = packed_contents(at, end, &size);
+        at = at ? at + size : NULL;
     }
-    if (width) {
-        if (!take(cursor, width, &length)) {
-            return false;
-        }
-        size += big_endian(length, width);
-    }
-    return take(cursor, size, &start);
+    cursor->at = at ? at : cursor->at;
+    return at != NULL;
 }
 
 /* Tell whether these bytes are one whole object, of modest depth, and nothing after it. */
