@@ -26,6 +26,8 @@ NO_CACHE = "glibc.malloc.tcache_count=0"
 """What is freed into the cache of a thread would count as in use."""
 REPEATS = 100
 ROUNDS_MAX = 5
+LONGER = 4
+"""Times as many calls as in the round before: what a leak keeps grows with them, noise does not."""
 LEAK_BYTES_MIN = 15
 """Of each call, on average of a round: less is what caches and maps need to grow."""
 
@@ -92,7 +94,7 @@ def repeat(call: Call, times: int) -> None:
 
 
 def grows(call: Call, times: int, objects: list[Any]) -> str:
-    """Say what more of there is after each of some rounds of calls; "" if there is not."""
+    """Say what there is more of after each of some ever longer rounds of calls; "" if not."""
     why = ""
     repeat(call, times)
     for _ in range(ROUNDS_MAX):
@@ -110,6 +112,7 @@ def grows(call: Call, times: int, objects: list[Any]) -> str:
         why = f"references to {', '.join(more)}" if more else why
         if not why:
             return ""
+        times *= LONGER
     return why
 
 
