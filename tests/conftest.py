@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,12 @@ def _private_runtime_dir() -> Iterator[Path]:
             yield path
     finally:
         shutil.rmtree(path)
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C work: a run in the background of a shell ignores it, and so would its children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
