@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 NATIVE = ROOT / "shmstore" / "native"
-OWN = Path(__file__).parent / "native"
+OWN = ROOT / "torture" / "native"
 BUILD = ROOT / "build" / "torture"
 DEBUG = ("-std=c11", "-O1", "-g", "-D_GNU_SOURCE", "-fno-omit-frame-pointer")
 SHIPPED = ("-std=c11", "-O3", "-fvisibility=hidden")
@@ -48,7 +48,10 @@ def compile_c(target: Path, source: Path, flags: Sequence[str], with_: str = "")
 
 
 def package(name: str, flags: Sequence[str], with_: str = "") -> Path:
-    """Return a folder for PYTHONPATH that holds shmstore with an extension compiled so."""
+    """Return a folder that holds shmstore with an extension compiled so, and the tests.
+
+    To be the working directory of ``python -m`` or ``-c``, in the environment of python_in().
+    """
     folder = BUILD / name
     inside = folder / "shmstore"
     inside.mkdir(parents=True, exist_ok=True)
@@ -61,23 +64,21 @@ def package(name: str, flags: Sequence[str], with_: str = "") -> Path:
         with_,
     )
     for path in (ROOT / "shmstore").iterdir():
-        link = inside / path.name
-        if path.suffix != ".so" and path.name != "__pycache__" and not link.is_symlink():
-            _link(link, path)
+        if path.suffix != ".so" and path.name != "__pycache__":
+            _link(inside / path.name, path)
+    for name in ("torture", "tests"):
+        _link(folder / name, ROOT / name)
     return folder
 
 
 def _link(link: Path, target: Path) -> None:
-    try:
+    with suppress(FileExistsError):
         link.symlink_to(target)
-    except FileExistsError:  # another process was faster
-        assert link.resolve() == target.resolve()
 
 
-def python_with(folder: Path, **variables: str) -> dict[str, str]:
+def python_in(folder: Path, **variables: str) -> dict[str, str]:
     """Return the environment of a Python that takes shmstore from ``folder``, the native engine."""
-    path = os.pathsep.join([str(folder), str(ROOT), *filter(None, sys.path)])
-    return {**os.environ, "PYTHONPATH": path, "SHMSTORE_ENGINE": "native", **variables}
+    return {**os.environ, "PYTHONPATH": str(folder), "SHMSTORE_ENGINE": "native", **variables}
 
 
 def has(program: str) -> bool:
