@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
@@ -12,6 +13,9 @@ Key: TypeAlias = str | bytes
 
 SHOWN_MAX = 80
 """Longest piece of a key or name that an error message repeats."""
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxlong = _brief.maxother = SHOWN_MAX
 
 
 def key_of(key: object) -> Key:
@@ -72,10 +76,13 @@ def missing(key: Key, table: str, namespace: str = "") -> RecordNotFound:
 
 
 def shown(value: Any) -> str:
-    """Return the repr of ``value``, cut to what a message can hold."""
+    """Return the repr of ``value``, cut to what a message can hold.
+
+    Costs little for whatever a peer sends: of containers only what stands first is looked at.
+    """
     if isinstance(value, (str, bytes)) and len(value) > SHOWN_MAX:
         return f"{value[:SHOWN_MAX]!r}... ({len(value)} long)"
-    text = repr(value)
+    text = _brief.repr(value)
     return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}..."
 
 

@@ -187,7 +187,9 @@ def parse_request(message: bytes | bytearray) -> Request:
     if type(request_id) is not int or not 0 <= request_id <= ID_MAX:
         raise _bad_id(request_id, "request")
     if type(oldest) is not int or not 0 <= oldest <= request_id:
-        raise ProtocolError(f"request {request_id}: the oldest id without an answer is {oldest!r}")
+        raise ProtocolError(
+            f"request {request_id}: the oldest id without an answer is {_brief(oldest)}"
+        )
     if request_id - oldest >= IN_FLIGHT_MAX:
         raise ProtocolError(
             f"request {request_id}: {request_id - oldest + 1} wait for an answer; "
@@ -240,7 +242,7 @@ def parse_answer(message: bytes | bytearray) -> Answer:
     if code == 0 and len(fields) == 3:
         return Answer(request_id, fields[2], None)
     if len(fields) != 4 or type(code) is not int or code < 1:
-        raise ProtocolError(f"answer {request_id} has {len(fields)} fields and code {code!r}")
+        raise ProtocolError(f"answer {request_id} has {len(fields)} fields and code {_brief(code)}")
     text, details = fields[2], fields[3]
     if type(text) is not str:
         raise ProtocolError(f"answer {request_id}: the error message is {_brief(text)}")

@@ -23,8 +23,17 @@ CREATED_MIN, CREATED_MAX = 1 - (1 << 63), (1 << 63) - 1
 """One less than 64 bits have: the format orders by ``created`` and needs a word for none."""
 NUMBER_BYTES_MAX = 9
 
-field_name = lru_cache(maxsize=1024)(pack)
-"""A field's name as it stands in a packed record."""
+NAME_REMEMBERED_MAX = 256
+"""Longest field name that is kept packed: others would fill the memory."""
+
+_remembered_name = lru_cache(maxsize=1024)(pack)
+
+
+def field_name(name: str) -> bytes:
+    """Return a field's name as it stands in a packed record."""
+    return _remembered_name(name) if len(name) <= NAME_REMEMBERED_MAX else pack(name)
+
+
 ID, OBJECT, CREATED, METADATA = map(field_name, ("id", "object", "created", "metadata"))
 FIXED = {ID: "id", OBJECT: "object", CREATED: "created"}
 _DELETED = pack("")

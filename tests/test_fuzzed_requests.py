@@ -1,0 +1,60 @@
+"""Hostile requests, as torture/requests.py makes them, and what such have brought to light."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shmstore import keys, protocol
+from shmstore.errors import InvalidKey, ProtocolError
+from shmstore.writer import fields
+
+DEPTH_MAX = 1020
+"""As deep as msgpack decodes lists."""
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+# What hostile requests have brought to light
+
+
+def test_an_oldest_id_of_any_depth_is_refused_and_does_not_end_the_writer() -> None:
+    message = b"\x94\x01" + b"\x91" * DEPTH_MAX + b"\x01\xa3put\x90"
+    with pytest.raises(ProtocolError, match="oldest id"):
+        protocol.parse_request(message)
+
+
+def test_an_error_code_of_any_depth_is_refused_by_the_client() -> None:
+    message = b"\x94\x01" + b"\x91" * DEPTH_MAX + b"\x01\xa0\x80"
+    with pytest.raises(ProtocolError, match="code"):
+        protocol.parse_answer(message)
+
+
+def test_a_key_of_any_depth_is_an_invalid_key() -> None:
+    with pytest.raises(InvalidKey, match=r"\[\[\["):
+        keys.key_of(nested(DEPTH_MAX))
+
+
+def test_what_an_error_shows_is_short_before_it_is_cut() -> None:
+    class Costly:
+        shown = 0
+
+        def __repr__(self) -> str:
+            Costly.shown += 1
+            return "costly"
+
+    assert keys.shown([Costly() for _ in range(10_000)]).startswith("[costly, costly")
+    assert Costly.shown < 100
+
+
+def test_long_field_names_are_not_remembered() -> None:
+    before = fields._remembered_name.cache_info().currsize
+    for number in range(10):
+        assert fields.field_name(f"{number:01000}").endswith(b"%d" % number)
+    assert fields._remembered_name.cache_info().currsize == before
