@@ -51,6 +51,13 @@ fault_say(struct fault *fault, const char *format, ...)
 /* Say what is wrong; the value is the status, as a constant the compiler can see. */
 #define fail(fault, status, ...) (fault_say(fault, __VA_ARGS__), (status))
 
+/* What every store to the segment costs: nothing, but in a build for trials. */
+#ifdef SHMSTORE_STORE_BUDGET
+#include <budget.h>
+#else
+#define spend_store() ((void)0)
+#endif
+
 struct memory {
     _Atomic uint64_t *words;
     uint64_t word_count;
@@ -81,12 +88,14 @@ word_load_acquire(const struct memory *memory, uint64_t word)
 static inline void
 word_store(const struct memory *memory, uint64_t word, uint64_t value)
 {
+    spend_store();
     atomic_store_explicit(&memory->words[word], value, memory_order_relaxed);
 }
 
 static inline void
 word_store_release(const struct memory *memory, uint64_t word, uint64_t value)
 {
+    spend_store();
     atomic_store_explicit(&memory->words[word], value, memory_order_release);
 }
 

@@ -1,0 +1,55 @@
+"""One part of the trial, in an interpreter of its own; prints its report as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from types import ModuleType
+
+from shmstore import pure
+from shmstore.engine import load_native
+from torture.trial import Budget, Report
+
+from .engine import Effort, Trial
+from .life import StoreBudget, watch_pure
+
+EVERY = Effort(stores=1200, takeovers=6, share=0.1)
+SOME = Effort(stores=24, takeovers=6, share=0.5)
+FEW = Effort(stores=5, takeovers=2, share=0.2)
+
+
+def main() -> int:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("part", choices=["native", "pure", "stack"])
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--short", action="store_true", help="the least that says anything")
+    options = parser.parse_args()
+    budget = Budget(options.seconds, options.seed, options.part)
+    report = _engine(budget, options.part, options.short)
+    print(json.dumps(vars(report)))
+    return 0
+
+
+def _engine(budget: Budget, name: str, short: bool) -> Report:
+    engines: list[ModuleType] = [pure]
+    try:
+        engines.append(load_native())
+    except ImportError:
+        assert name == "pure", "no native engine to be killed"
+    if name == "native":
+        engines.reverse()
+    stores = StoreBudget()
+    if name == "pure":
+        watch_pure(stores)
+    trial = Trial(engines, stores, budget.seed)
+    trial.play(FEW if short else SOME if name == "pure" else EVERY)
+    while not trial.report.findings and budget.left() > 0:
+        trial.play(FEW)
+    return trial.report
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,307 @@
+"""One writer after the other is killed over a segment, each a store later; readers look on."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from shmstore import segment
+from shmstore.errors import ShmstoreError, StoreFull
+from torture.trial import Report
+
+from .life import Image, StoreBudget, in_child
+from .operations import MIB, SCENARIOS, Operation, Scenario, answers, contents
+
+FINDINGS_MAX = 20
+OTHER_SUCCESSORS = 8
+"""One successor in so many is of the other engine."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many of the stores are somebody's last; beyond that they are chosen by chance."""
+
+    stores: int
+    """At most so many of an operation's."""
+    takeovers: int
+    """At most so many of a takeover's."""
+    share: float
+    """The part of the states left behind whose takeover is killed as well."""
+
+
+class Watch:
+    """What readers may see while an operation runs: the state before it, then the one after."""
+
+    def __init__(self, before: Sequence[Any], after: Sequence[Any]) -> None:
+        self._pairs = list(zip(before, after, strict=True))
+        self._committed = False
+        self.looks = 0
+        self.problem = ""
+
+    def look(self, reader: Any) -> list[Any]:
+        """Read everything, and note what must not be."""
+        self.looks += 1
+        seen = []
+        try:
+            for (before, after), answer in zip(self._pairs, answers(reader), strict=True):
+                seen.append(answer)
+                self._note(len(seen), answer, before, after)
+        except ShmstoreError as error:
+            self.problem = f"a reader met {error!r}"
+        return seen
+
+    def _note(self, number: int, answer: Any, before: Any, after: Any) -> None:
+        if answer not in (before, after):
+            self.problem = f"answer {number} was neither that before nor that after"
+        elif before != after:
+            if self._committed and answer == before:
+                self.problem = f"answer {number} went back to the state before"
+            self._committed = answer == after
+
+
+class Ground:
+    """A real segment with readers attached to it for good."""
+
+    def __init__(self, engines: Sequence[ModuleType], capacity: int) -> None:
+        self.engines = engines
+        with ExitStack() as stack:
+            self.fd = segment.create(capacity)
+            stack.callback(os.close, self.fd)
+            self.memory = segment.map_writable(self.fd)
+            stack.callback(self.memory.close)
+            self.extents = segment.Extents(self.fd, self.memory)
+            self.mapped = segment.map_readonly(self.fd)
+            stack.callback(self.mapped.close)
+            self.owner = self.own(engines[0].Owner.create)
+            stack.callback(lambda: self.owner.close())
+            self.readers = [engine.Reader(self.mapped) for engine in engines]
+            for reader in self.readers:
+                stack.callback(reader.close)
+            self.close = stack.pop_all().close
+
+    def own(self, take: Callable[..., Any]) -> Any:
+        """Return the owner that ``Owner.create`` or ``Owner.take_over`` makes of this segment."""
+        return take(self.memory, self.extents.extend, self.extents.release)
+
+    @property
+    def committed(self) -> int:
+        """The sequence of the last batch."""
+        return int(self.readers[0].info()["committed"])
+
+
+class Trial:
+    """Plays scenarios with the first of ``engines``; readers are of all of them."""
+
+    def __init__(self, engines: Sequence[ModuleType], budget: StoreBudget, seed: int) -> None:
+        self.report = Report()
+        self._engines = engines
+        self._budget = budget
+        self._seed = seed
+        self._rng = random.Random(seed)
+        os.urandom = self._rng.randbytes  # the hash's secret: where entries lie in the index
+        self._ground: Ground
+        self._effort: Effort
+        self._where = self._where_killed = ""
+
+    def play(self, effort: Effort) -> None:
+        """Play all scenarios once, and the laying out of a segment."""
+        self._effort = effort
+        for scenario in SCENARIOS:
+            self._play(scenario)
+        self._create()
+
+    def _play(self, scenario: Scenario) -> None:
+        self._ground = ground = Ground(self._engines, scenario.capacity)
+        try:
+            scenario.prepare(ground.owner)
+            ground.owner.commit()
+            for operation in scenario.operations:
+                self._where = f"{scenario.name}, {operation.__name__}"
+                self._operate(operation)
+                self.report.add("operations")
+        finally:
+            ground.close()
+
+    def _operate(self, operation: Operation) -> None:
+        """Have the operation done by writers that die at ever later stores; then do it."""
+        ground, owner = self._ground, self._ground.owner
+
+        def act() -> None:
+            operation(owner)
+            owner.commit()
+
+        image = Image(ground.fd, ground.memory)
+        before, kept = contents(ground.readers[0]), ground.committed
+        self._budget.disarm()
+        if self._wait(in_child(act)) != 0:
+            self._find("the undisturbed writer failed")
+            return
+        stores, after = self._budget.spent, contents(ground.readers[0])
+        for store in self._chosen(stores, self._effort.stores):
+            image.restore()
+            self._where_killed = f"killed before store {store} of {stores}"
+            self._die(act, store, before, after, kept)
+        image.restore()
+        act()
+
+    def _die(
+        self,
+        act: Callable[[], None],
+        store: int,
+        before: Sequence[Any],
+        after: Sequence[Any],
+        kept: int,
+    ) -> None:
+        self._kill(act, store, Watch(before, after))
+        self.report.add("stores at which the writer was killed")
+        now = before if self._ground.committed == kept else after
+        again = self._rng.random() < self._effort.share
+        if not again:
+            swap = self._rng.randrange(OTHER_SUCCESSORS) == 0
+            self._succeed(now, self._engines[-1 if swap else 0])
+            return
+        image = Image(self._ground.fd, self._ground.memory)
+        stores = self._succeed(now, self._engines[0])
+        where = self._where_killed
+        for second in self._chosen(stores, self._effort.takeovers):
+            image.restore()
+            self._where_killed = f"{where}, its successor before store {second} of {stores}"
+            self._kill(lambda: self._take_over(self._engines[0]), second, Watch(now, now))
+            self.report.add("stores at which a takeover was killed")
+            self._succeed(now, self._engines[0])
+
+    def _kill(self, act: Callable[[], None], store: int, watch: Watch) -> None:
+        """Have a child do this and die before that store, while a reader looks on; then all do."""
+        ground = self._ground
+        self._budget.arm(store)
+        status = self._wait(in_child(act), lambda: watch.look(ground.readers[0]))
+        self.report.add("reads beside a dying writer", watch.looks)
+        if status != -signal.SIGKILL:
+            self._find(f"the writer was not killed: exit status {status}")
+        for reader in ground.readers:
+            watch.look(reader)
+        if watch.problem:
+            self._find(watch.problem)
+
+    def _succeed(self, now: Sequence[Any], engine: ModuleType) -> int:
+        """Let a writer take over and go on; return the stores that the takeover made."""
+        for reader in self._ground.readers:
+            self._compare(reader, now, "a reader after the kill")
+        self._budget.disarm()
+        try:
+            owner = self._take_over(engine)
+        except ShmstoreError as error:
+            self._find(f"the takeover failed: {error!r}")
+            return 0
+        stores = self._budget.spent
+        try:
+            self._judge(owner, now)
+        except ShmstoreError as error:
+            self._find(f"the successor failed: {error!r}")
+        finally:
+            owner.close()
+        self.report.add("states checked")
+        return stores
+
+    def _take_over(self, engine: ModuleType) -> Any:
+        return self._ground.own(engine.Owner.take_over)
+
+    def _judge(self, owner: Any, now: Sequence[Any]) -> None:
+        self._complain(owner)
+        self._compare(owner.reader, now, "the successor")
+        # The system's own records have a reserve on a full store.
+        for table, namespace in (("next", ""), ("", "s")):
+            try:
+                owner.put(table, namespace, "life", b"goes on")
+                owner.commit()
+                break
+            except StoreFull:
+                owner.abort()
+        scope = owner.reader.scope(table, namespace)
+        if owner.reader.get(scope, "life") != b"goes on":
+            self._find("the successor's own record is not there")
+        self._complain(owner)
+        for reader in self._ground.readers:
+            self._compare(reader, now, "a reader after the successor's first batch")
+
+    def _complain(self, owner: Any) -> None:
+        if complaints := owner.check():
+            self._find(f"check says {complaints[:3]}")
+
+    def _compare(self, reader: Any, expected: Sequence[Any], who: str) -> None:
+        try:
+            if contents(reader) != expected:
+                self._find(f"{who} sees another state than was committed")
+        except ShmstoreError as error:
+            self._find(f"{who} met {error!r}")
+
+    def _create(self) -> None:
+        """Kill who lays a segment out: the next one begins anew, or takes over."""
+        engine, self._where = self._engines[0], "creation"
+        self._ground = ground = Ground(self._engines, MIB)
+        empty = contents(ground.readers[0])
+        try:
+            whole = len(ground.memory)
+
+            def create() -> None:
+                ground.extents.release(0, whole)
+                ground.own(engine.Owner.create)
+
+            self._budget.disarm()
+            if self._wait(in_child(create)) != 0:
+                self._find("the undisturbed writer failed")
+            stores = self._budget.spent
+            for store in self._chosen(stores, self._effort.stores):
+                self._where_killed = f"killed before store {store} of {stores}"
+                self._budget.arm(store)
+                if self._wait(in_child(create)) != -signal.SIGKILL:
+                    self._find("the writer was not killed")
+                self.report.add("stores at which the writer was killed")
+                self._begin(engine, empty)
+            self.report.add("operations")
+        finally:
+            ground.close()
+
+    def _begin(self, engine: ModuleType, empty: Sequence[Any]) -> None:
+        """Do what a writer does that finds the segment so."""
+        formatted = engine.is_formatted(self._ground.memory)
+        owner = self._ground.own(engine.Owner.take_over if formatted else engine.Owner.create)
+        try:
+            self._complain(owner)
+            self._compare(owner.reader, empty, "the successor")
+            owner.put("next", "", "life", b"goes on")
+            owner.commit()
+            self._complain(owner)
+        finally:
+            owner.close()
+        self.report.add("states checked")
+
+    def _wait(self, pid: int, meanwhile: Callable[[], Any] | None = None) -> int:
+        """Wait for a child, doing something; return its exit status, as subprocess has it."""
+        while True:
+            gone, status = os.waitpid(pid, os.WNOHANG if meanwhile else 0)
+            if gone:
+                return os.waitstatus_to_exitcode(status)
+            if meanwhile:
+                meanwhile()
+
+    def _chosen(self, stores: int, most: int) -> list[int]:
+        """Choose stores, most of them near the end: what comes before is staged in free memory."""
+        if stores <= most:
+            return list(range(stores))
+        last = set(range(stores - most // 2, stores))
+        rest = self._rng.sample(range(stores - most // 2), most - most // 2)
+        return sorted(last.union(rest))
+
+    def _find(self, what: str) -> None:
+        if len(self.report.findings) < FINDINGS_MAX:
+            self.report.findings.append(
+                f"{self._engines[0].__name__}, seed {self._seed}: {self._where}, "
+                f"{self._where_killed}: {what}"
+            )
