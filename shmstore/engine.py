@@ -12,12 +12,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from . import layout, pure
-from .pure import INVARIANTS, check_segment  # one for both engines
+from .pure import INVARIANTS  # the same words for both engines
 
-__all__ = ["INVARIANTS", "WHY_PURE", "check_segment", "load_native"]
+__all__ = ["INVARIANTS", "WHY_PURE", "load_native"]
 __all__ += pure.__all__
 
-_TWINS = [name for name in pure.__all__ if name not in ("INVARIANTS", "check_segment")]
+_TWINS = [name for name in pure.__all__ if name != "INVARIANTS"]
 _REMEDY = "install a C compiler and Python's headers, then shmstore again, without pip's cache"
 _X86_ONLY = "the pure engine needs the memory order of x86: here concurrent reads may be wrong"
 

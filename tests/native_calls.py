@@ -112,6 +112,9 @@ def constructions(segments: Segments) -> Named:
     ]
     yield from calls("", native, "Reader", memories)
     yield from calls("", native, "is_formatted", memories)
+    yield from calls("", native, "check_segment", memories)
+    unused: list[Any] = [[], [(300, 2)] * 40, [(300, -1)], [(2**40, 1)], [("a", 1)], [7], 7]
+    yield from calls("", native, "check_segment", [(segments.memory, these) for these in unused])
     owners = [(*memory, nothing, nothing) for memory in memories[1:]]
     yield from calls("", native.Owner, "take_over", owners)
     yield from calls("wrong", native.Owner, "create", [*owners[1:2], *owners[-2:]])
@@ -326,6 +329,7 @@ STAGED: dict[str, list[Arguments]] = {
     "stage": [(batch, 9, 0, 100) for batch in BATCHES.values()],
     "run": RUNS,
     "statistics": [()],
+    "check": [()],
     "settle": [()],
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from struct import pack_into, unpack_from
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,7 @@ from shmstore.layout import (
     FREE_CLOCK_WORD,
     GRANULE_BYTES,
     GRANULE_MASK,
+    HEAP_START,
     HORIZON_WORD,
     NEXT_INSERTION_WORD,
     NODE_LEVEL_SHIFT,
@@ -33,8 +35,8 @@ from shmstore.layout import (
     WORD_BYTES,
 )
 from shmstore.pure import check
-from shmstore.pure import owner as reference
 from shmstore.pure.index import candidates, directory_words, segment_starts
+from shmstore.pure.lookup import Lookup
 from shmstore.pure.records import (
     Entry,
     entry_checksum,
@@ -134,24 +136,24 @@ def segment(engine: ModuleType) -> Iterator[Segment]:
     made.close()
 
 
-def unused_blocks(owner: Any) -> list[Any]:
-    """What a writer says is free or in quarantine, as its own check is told."""
-    told: list[Any] = []
-
-    def listen(memory: Any, unused: list[Any]) -> list[str]:
-        told.extend(unused)
-        return []
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(check, "check_segment", listen)
-        patch.setattr(reference, "check_segment", listen)
-        assert owner.check() == []
-    return told
+def unused_blocks(memory: mmap.mmap) -> list[Any]:
+    """What a writer would say is free or in quarantine, each gap as two blocks."""
+    told: list[tuple[int, int]] = []
+    with memoryview(memory) as data, data.cast("Q") as words, closing(Lookup(memory)) as lookup:
+        walk = check._Check(data, words, lookup)
+        walk.run()
+        end, limit = HEAP_START // GRANULE_BYTES, words[EXTENT_END_WORD] // GRANULE_BYTES
+        for start, size, _ in [*sorted(walk._blocks), (limit, 0, 0)]:
+            half = (start - end) // 2
+            told += [(end, half), (end + half, start - end - half)]
+            end = start + size
+    return [block for block in told if block[1]]
 
 
 @pytest.fixture
 def patient(engine: ModuleType, segment: Segment) -> Iterator[Patient]:
-    unused = unused_blocks(segment.owner)
+    assert segment.owner.check() == []
+    unused = unused_blocks(segment.memory)
     with copy_of(segment.memory) as memory:
         made = Patient(engine, memory, unused)
         assert made.check() == made.check(asks_the_writer=True) == []
@@ -221,7 +223,7 @@ def not_deep_enough(patient: Patient) -> None:
     patient.words[at] -= 1 << DEPTH_SHIFT
 
 
-@breaks(DIRECTORY, "is in another segment than its hash says")
+@breaks(DIRECTORY, "directory word 1 names a segment that others name, too")
 def one_segment_twice(patient: Patient) -> None:
     at = (patient.words[ROOT_WORD] & GRANULE_MASK) * 2
     patient.words[at + 1] = patient.words[at]
@@ -258,7 +260,7 @@ def in_another_segment(patient: Patient) -> None:
     patient.words[at] = VACATED
 
 
-@breaks(PLACE, "is in the index twice")
+@breaks(PLACE, "has the key of the one at")
 def twice(patient: Patient) -> None:
     at = patient.word_of(patient.record("k7"))
     while patient.words[at] != EMPTY:
@@ -359,6 +361,31 @@ def name_of_a_list(patient: Patient) -> None:
     patient.memory[entry.granule * GRANULE_BYTES + 40] = 200
 
 
+@breaks(LIST, "has another hash than its name")
+def another_name(patient: Patient) -> None:
+    entry = patient.head("s", "n", INDEX)
+    patient.memory[entry.granule * GRANULE_BYTES + 40 + entry.shape.key_size - 1] ^= 1
+    patient.reseal(entry)
+
+
+@breaks(LIST, "names a node at granule")
+def node_outside(patient: Patient) -> None:
+    patient.change(patient.head(), 24, 1 << 40)
+
+
+@breaks(ENTRY, "has the place in its list of the one at")
+def same_insertion(patient: Patient) -> None:
+    entry = patient.record("k7")
+    patient.words[entry.granule * 2 + SHAPE_FIELD] += 1
+    patient.reseal(entry)
+
+
+@breaks(DIRECTORY, "an index segment reaches out of the memory")
+def segment_outside(patient: Patient) -> None:
+    at = (patient.words[ROOT_WORD] & GRANULE_MASK) * 2
+    patient.words[at] |= GRANULE_MASK
+
+
 @breaks(LISTED, "is in no list of its table")
 def unlisted(patient: Patient) -> None:
     head = patient.head("s", "n")
@@ -403,6 +430,17 @@ def node_beyond_the_memory(patient: Patient) -> None:
     for i in range(129):
         patient.words[new + i] = patient.words[old + i]
     patient.change(head, 24 + 16, new // 2)
+
+
+@breaks(OVERLAP, "larger together than the memory")
+def one_large_entry_everywhere(patient: Patient) -> None:
+    """Walked again and again it would take a time that grows with the square of the memory."""
+    entry = patient.record("k49")
+    at = entry.granule * 2
+    patient.words[at] = patient.words[at] & ~0xFFFFFFFF | len(patient.data) // 4
+    base = segment_starts(patient.words)[0]
+    for slot in range(SEGMENT_SLOTS):
+        patient.words[base + slot] = entry.granule
 
 
 @breaks(LOST, "belong to nobody")

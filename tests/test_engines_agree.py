@@ -267,6 +267,13 @@ class Game:
             words = [at for at, (one, other) in enumerate(pairs) if one != other]
             pytest.fail(f"{len(words)} words differ, from word {words[0]} on")
 
+    def assert_sound(self) -> None:
+        """Each engine checks its own segment and that of the other."""
+        assert self.both(lambda owner: owner.check()) == ("returned", [])
+        for engine in self.engines:
+            for system in self.systems:
+                assert engine.check_segment(system.memory) == []
+
     def assert_same_answers(self) -> None:
         """Four answers to each question: of each engine's reader, on each engine's segment."""
         questions = list(questions_of(self.rng))
@@ -334,7 +341,7 @@ def play(game: Game, steps: int) -> None:
     for step in game.rng.choices(list(weights), list(weights.values()), k=steps):
         step()
     game.commit()
-    assert game.both(lambda owner: owner.check()) == ("returned", [])
+    game.assert_sound()
 
 
 @pytest.mark.parametrize("seed", range(GAMES))
@@ -366,7 +373,7 @@ def test_full_stores_agree(native: ModuleType, seed: int) -> None:
             game.clear()
             game.commit()
             game.assert_same_answers()
-        assert game.both(lambda owner: owner.check()) == ("returned", [])
+        game.assert_sound()
 
 
 def damage(memory: mmap.mmap, rng: random.Random) -> None:
@@ -409,6 +416,7 @@ def lives(engine: ModuleType, damaged: mmap.mmap, seed: int) -> Iterator[Any]:
     """Read a damaged segment, take it over, work with it until damage is met."""
     questions = list(questions_of(random.Random(seed)))
     with copy_of(damaged) as memory:
+        yield engine.check_segment(memory)
         try:
             with closing(engine.Reader(memory)) as reader:
                 yield [outcome(partial(ask, reader)) for ask in questions]

@@ -1,10 +1,12 @@
 /* The native engine: one extension, the C twin of shmstore/pure. Includes point down:
 
      view_type owner_type apply_type   what Python calls
+     checking                          the same, to have a segment checked
      sequences reader_type             reads of one snapshot
      record_type decoding              records decoded where they are touched
      wire                              records and messages to msgpack, answers back
      apply requests packed             plain requests from their bytes
+     check                             every invariant
      owner recovery lists order        the writer's batches
      staging index heap free           the open batch, its words and its blocks
      lookup walk probe records         the ways through the memory
@@ -34,6 +36,10 @@ is_formatted(PyObject *Py_UNUSED(module), PyObject *memory)
 }
 
 static PyMethodDef module_methods[] = {
+    {"check_segment", (PyCFunction)(void (*)(void))check_segment_function,
+     METH_VARARGS | METH_KEYWORDS,
+     "check_segment(memory, unused=None)\n--\n\n"
+     "Return what is wrong, in words; unused are the blocks that the writer says are free."},
     {"is_formatted", is_formatted, METH_O,
      "is_formatted(memory)\n--\n\nTell whether a writer has laid out this segment."},
     WIRE_METHODS,

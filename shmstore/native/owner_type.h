@@ -4,6 +4,7 @@
 #define SHMSTORE_OWNER_TYPE_H
 
 #include "apply_type.h"
+#include "checking.h"
 
 /* Arguments */
 
@@ -666,31 +667,21 @@ owner_method_statistics(OwnerObject *self, PyObject *Py_UNUSED(unused))
 static PyObject *
 owner_method_check(OwnerObject *self, PyObject *Py_UNUSED(unused))
 {
-    struct blocks blocks = {0};
+    struct blocks unused = {0};
     struct fault fault;
+    PyObject *problems = NULL;
     if (owner_enter(self) < 0) {
         return NULL;
     }
-    enum status status = staging_unused_blocks(&self->owner.staging, &blocks, &fault);
-    PyObject *problems = NULL, *unused = NULL;
-    if (owner_leave(self, status, &fault) == 0) {
-        unused = PyList_New(0);
+    enum status status = staging_unused_blocks(&self->owner.staging, &unused, &fault);
+    if (status == FINE) {
+        /* Still busy: no other thread changes what is looked at, or lets go of it. */
+        problems = problems_of(&self->owner.lookup, &self->owner.tables, &unused);
     }
-    for (size_t i = 0; unused != NULL && i < blocks.count; i++) {
-        PyObject *block = Py_BuildValue("KK", (unsigned long long)blocks.items[i].start,
-                                        (unsigned long long)blocks.items[i].size);
-        if (block == NULL || PyList_Append(unused, block) < 0) {
-            Py_CLEAR(unused);
-        }
-        Py_XDECREF(block);
+    blocks_close(&unused);
+    if (owner_leave(self, status, &fault) < 0) {
+        Py_CLEAR(problems);
     }
-    blocks_close(&blocks);
-    PyObject *check = unused ? PyImport_ImportModule("shmstore.pure.check") : NULL;
-    if (check != NULL) {
-        problems = PyObject_CallMethod(check, "check_segment", "OO", self->memory, unused);
-    }
-    Py_XDECREF(check);
-    Py_XDECREF(unused);
     return problems;
 }
 

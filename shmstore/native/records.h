@@ -207,9 +207,9 @@ matches(const struct memory *memory, uint64_t entry, uint64_t scope, uint32_t ke
     return bytes_fit(memory, offset, size) && bytes_equal(memory, offset, key, size);
 }
 
+/* The CRC-32 of what comes before the key. */
 static uint32_t
-entry_crc(const struct crc_tables *tables, const struct entry *entry, const void *key,
-          uint64_t sort, const void *value)
+entry_header_crc(const struct crc_tables *tables, const struct entry *entry)
 {
     const struct shape *shape = &entry->shape;
     uint64_t shape_word = (uint64_t)shape->key_size << KEY_SIZE_SHIFT |
@@ -219,7 +219,15 @@ entry_crc(const struct crc_tables *tables, const struct entry *entry, const void
     memcpy(fixed + 4, &entry->seq, WORD_BYTES);
     memcpy(fixed + 12, &shape_word, WORD_BYTES);
     memcpy(fixed + 20, &entry->scope, WORD_BYTES);
-    uint32_t crc = crc32_of(tables, 0, fixed, sizeof fixed);
+    return crc32_of(tables, 0, fixed, sizeof fixed);
+}
+
+static uint32_t
+entry_crc(const struct crc_tables *tables, const struct entry *entry, const void *key,
+          uint64_t sort, const void *value)
+{
+    const struct shape *shape = &entry->shape;
+    uint32_t crc = entry_header_crc(tables, entry);
     crc = crc32_of(tables, crc, key, shape->key_size);
     if (shape->kind & KIND_SORTED) {
         crc = crc32_of(tables, crc, &sort, SORT_WORD_BYTES);

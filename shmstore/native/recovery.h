@@ -94,7 +94,7 @@ check_header(const struct memory *memory, struct fault *fault)
         return fail(fault, DAMAGED, "the next insertion number is %llu", (unsigned long long)next);
     }
     if (end < HEAP_START || end > memory_bytes(memory) || end % GRANULE_BYTES) {
-        return fail(fault, DAMAGED, "the memory ends at %#llx", (unsigned long long)end);
+        return fail(fault, DAMAGED, "the memory ends at 0x%llx", (unsigned long long)end);
     }
     return FINE;
 }

@@ -103,7 +103,7 @@ node_parse(const struct memory *memory, uint64_t word, uint64_t word_count,
     node->count = (uint32_t)count;
     node->width = (uint32_t)width;
     if ((width != 2 && width != 3) || count > NODE_ELEMENTS_MAX || node->level >= LEVELS_MAX) {
-        return fail(fault, DAMAGED, "a node begins with %#llx", (unsigned long long)head);
+        return fail(fault, DAMAGED, "a node begins with 0x%llx", (unsigned long long)head);
     }
     if (1 + count * width > word_count) {
         return fail(fault, DAMAGED, "a node reaches beyond its block");
@@ -125,7 +125,8 @@ node_load(const struct memory *memory, uint64_t granule, uint32_t level, uint32_
         return fail(fault, DAMAGED, "a list names a node at granule %llu",
                     (unsigned long long)granule);
     }
-    enum status status = node_parse(memory, word, memory->word_count - word, node, fault);
+    uint64_t left = memory->word_count - word, most = 1 + (uint64_t)NODE_ELEMENTS_MAX * width;
+    enum status status = node_parse(memory, word, left < most ? left : most, node, fault);
     if (status == FINE && (node->level != level || node->width != width || !node->count)) {
         return fail(fault, DAMAGED, "the node at granule %llu does not belong to its parent",
                     (unsigned long long)granule);

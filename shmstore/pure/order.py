@@ -70,6 +70,8 @@ class Node:
     def load(cls, words: memoryview, granule: int, parent: Node) -> Node:
         """Return the child of ``parent`` at ``granule``."""
         start = granule * _WORDS
+        if start >= len(words):
+            raise Damaged(f"a list names a node at granule {granule}")
         node = cls.parse(words[start : start + 1 + NODE_ELEMENTS_MAX * parent.width].tolist())
         if node.level != parent.level - 1 or node.width != parent.width or not node.positions:
             raise Damaged(f"the node at granule {granule} does not belong to its parent")

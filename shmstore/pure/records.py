@@ -244,14 +244,13 @@ def list_name(table: str, namespace: str, index: bytes = b"") -> bytes:
     return _name(table, "table name") + _name(namespace, "namespace") + index
 
 
-def split_list_name(name: bytes) -> tuple[str, str, bytes]:
-    """Return (table, namespace, index) of a list's name."""
-    try:
-        end = 1 + name[0]
-        last = end + 1 + name[end]
-        return name[1:end].decode(), name[end + 1 : last].decode(), name[last:]
-    except (IndexError, UnicodeDecodeError) as error:
-        raise Damaged(f"a list has the unreadable name {name!r}") from error
+def split_list_name(name: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return (table, namespace, index) of a list's name, as bytes. Errors: ``Damaged``."""
+    end = 1 + name[0] if name else 1
+    last = end + 1 + name[end] if end < len(name) else end + 1
+    if last > len(name):
+        raise Damaged(f"a list has an unreadable name of {len(name)} bytes")
+    return name[1:end], name[end + 1 : last], name[last:]
 
 
 def _name(text: object, what: str) -> bytes:
