@@ -14,8 +14,9 @@ Floors, top to bottom; imports point down only:
     layout, errors, namespaces     the format as data; every error; the current namespace
 """
 
-from .client import Client, connect
-from .engine import Record
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .errors import (
     CorruptSegment,
     FormatMismatch,
@@ -34,9 +35,13 @@ from .errors import (
     WriterUnavailable,
 )
 from .namespaces import environment, namespace
-from .server import Server, start
-from .store import Page, Store
-from .table import Pipeline, Reply, Table, Transaction
+
+if TYPE_CHECKING:
+    from .client import Client, connect
+    from .engine import Record
+    from .server import Server, start
+    from .store import Page, Store
+    from .table import Pipeline, Reply, Table, Transaction
 
 __all__ = [
     "Client",
@@ -68,3 +73,30 @@ __all__ = [
     "namespace",
     "start",
 ]
+
+# Imported when they are first asked for: a writer needs none of them, and is to start fast.
+_HOMES = {
+    "Client": "client",
+    "connect": "client",
+    "Record": "engine",
+    "Server": "server",
+    "start": "server",
+    "Page": "store",
+    "Store": "store",
+    "Pipeline": "table",
+    "Reply": "table",
+    "Table": "table",
+    "Transaction": "table",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

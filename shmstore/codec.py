@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from hashlib import blake2b
 from typing import Any, NoReturn
 
 import msgpack
@@ -301,6 +300,8 @@ class _Canonical:
 
 
 def _digest(data: bytes) -> bytes:
+    from hashlib import blake2b  # which takes long to import, for what is rare
+
     return _DIGEST + blake2b(data, digest_size=32).digest()
 
 

@@ -5,16 +5,14 @@
 """
 
 import os
-import platform
 import warnings
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from . import layout, pure
-from .pure import INVARIANTS  # the same words for both engines
 
-__all__ = ["INVARIANTS", "WHY_PURE", "load_native"]
+__all__ = ["WHY_PURE", "load_native"]
 __all__ += pure.__all__
 
 _TWINS = [name for name in pure.__all__ if name != "INVARIANTS"]
@@ -48,5 +46,16 @@ if TYPE_CHECKING:
     from .pure import *  # noqa: F403 - all that the engines have, in the words of the pure one
 else:
     globals().update((name, getattr(_engine, name)) for name in _TWINS)
-if _engine is pure and platform.machine() not in ("x86_64", "AMD64", "i686"):
-    warnings.warn(_X86_ONLY, RuntimeWarning, stacklevel=2)
+
+    def __getattr__(name):
+        """Give the words that both engines share; they come with most of the pure one."""
+        if name != "INVARIANTS":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return pure.INVARIANTS
+
+
+if _engine is pure:
+    import platform
+
+    if platform.machine() not in ("x86_64", "AMD64", "i686"):
+        warnings.warn(_X86_ONLY, RuntimeWarning, stacklevel=2)

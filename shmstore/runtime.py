@@ -14,7 +14,6 @@ import re
 import socket
 import stat
 import struct
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -53,6 +52,8 @@ def directory() -> str:
     session = os.environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(session) and _is_own_directory(session):
         return os.path.join(session, "shmstore")
+    import tempfile  # which takes long to import
+
     return os.path.join(os.path.abspath(tempfile.gettempdir()), f"shmstore-{os.geteuid()}")
 
 
@@ -125,7 +126,7 @@ def bind(name: str, deadline: float) -> Bound:
     _make_directory()
     path = _checked_directory()
     address = os.path.join(path, file)
-    with _locked(path, deadline):
+    with locked(path, deadline):
         if is_listening(address):
             raise NameInUse(
                 f"a server {name!r} is already running: use it with shmstore.connect({name!r}), "
@@ -213,7 +214,7 @@ def _is_own_directory(path: str) -> bool:
 
 
 @contextmanager
-def _locked(path: str, deadline: float) -> Iterator[None]:
+def locked(path: str, deadline: float) -> Iterator[None]:
     """Hold the lock of the directory, under which sockets are bound."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

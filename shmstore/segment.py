@@ -13,8 +13,7 @@ import fcntl
 import mmap
 import os
 import re
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator
 
 from . import layout
 from .errors import InvalidArgument
@@ -30,7 +29,7 @@ _UNITS: dict[str, int] = {
     **{f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", 1)},
 }
 _CAPACITY = re.compile(r"\s*(\d{1,40})(?:\.(\d{1,40}))?\s*([A-Za-z]+)?\s*", re.ASCII)
-_ROOT = Path("/")
+_ROOT = "/"
 
 
 def parse_capacity(capacity: int | str) -> int:
@@ -92,6 +91,8 @@ def create(capacity: int) -> int:
 
 def _create_unlinked(capacity: int) -> int:
     """Where no anonymous file can be had: a temporary file, gone from its directory at once."""
+    import tempfile  # which takes long to import, for what is never needed elsewhere
+
     fd, path = tempfile.mkstemp(prefix="shmstore-")
     try:
         os.unlink(path)
@@ -150,13 +151,14 @@ class Extents:
             self._memory.madvise(mmap.MADV_REMOVE, start, end - start)
 
 
-def available_bytes(root: Path = _ROOT) -> int:
+def available_bytes(root: str | os.PathLike[str] = _ROOT) -> int:
     """Return what the machine and every cgroup above this process leave, in bytes.
 
     The kernel's page cache counts as left: it gives way. ``root`` is where /proc and /sys are.
     """
-    left = [_machine_available(root)]
-    for directory, names in _memory_cgroups(root):
+    top = os.fspath(root)
+    left = [_machine_available(top)]
+    for directory, names in _memory_cgroups(top):
         left += _cgroup_available(directory, *names)
     return max(0, min(left))
 
@@ -169,36 +171,45 @@ _V1 = (
 _V2 = ("memory.max", "memory.current", ("inactive_file", "active_file"))
 
 
-def _machine_available(root: Path) -> int:
-    fields = _fields(root / "proc/meminfo")
+def _machine_available(root: str) -> int:
+    fields = _fields(f"{root}/proc/meminfo")
     kibibytes = fields.get("MemAvailable:", fields.get("MemFree:"))
     if kibibytes is not None:
         return kibibytes * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _memory_cgroups(root: Path) -> list[tuple[Path, tuple[str, str, tuple[str, str]]]]:
+def _memory_cgroups(root: str) -> list[tuple[str, tuple[str, str, tuple[str, str]]]]:
     """Return the directories of this process's memory cgroups, each up to its hierarchy's root."""
     mounts = _cgroup_mounts(root)
     found = []
-    for line in _lines(root / "proc/self/cgroup"):
+    for line in _lines(f"{root}/proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
         kind = "memory" if "memory" in controllers.split(",") else controllers
         names = {"memory": _V1, "": _V2}.get(kind)
         if names is None or kind not in mounts:
             continue
         mounted, top = mounts[kind]
-        directory = top / os.path.relpath(path, mounted)
+        inside = os.path.relpath(path, mounted)
         if not path.startswith(mounted.rstrip("/") + "/"):
-            directory = top  # the path is another cgroup namespace's: the mount shows our own
-        found += [(each, names) for each in (directory, *directory.parents) if _within(each, top)]
+            inside = "."  # the path is another cgroup namespace's: the mount shows our own
+        found += [(each, names) for each in _upwards(top, inside)]
     return found
 
 
-def _cgroup_mounts(root: Path) -> dict[str, tuple[str, Path]]:
+def _upwards(top: str, inside: str) -> Iterator[str]:
+    """Return the directory ``inside`` of ``top`` and all above it, up to ``top``."""
+    directory = os.path.normpath(os.path.join(top, inside))
+    while directory != top:
+        yield directory
+        directory = os.path.dirname(directory)
+    yield top
+
+
+def _cgroup_mounts(root: str) -> dict[str, tuple[str, str]]:
     """Return {"memory" for v1 or "" for v2: (the cgroup that is mounted, where)}."""
-    mounts: dict[str, tuple[str, Path]] = {}
-    for line in _lines(root / "proc/self/mountinfo"):
+    mounts: dict[str, tuple[str, str]] = {}
+    for line in _lines(f"{root}/proc/self/mountinfo"):
         left, _, right = line.partition(" - ")
         here, there = left.split(), right.split()
         if there[0] == "cgroup2":
@@ -207,40 +218,35 @@ def _cgroup_mounts(root: Path) -> dict[str, tuple[str, Path]]:
             kind = "memory"
         else:
             continue
-        mounts.setdefault(kind, (here[3], root / here[4].lstrip("/")))
+        mounts.setdefault(kind, (here[3], os.path.normpath(f"{root}/{here[4]}")))
     return mounts
 
 
-def _cgroup_available(
-    directory: Path, limit: str, usage: str, caches: tuple[str, str]
-) -> list[int]:
+def _cgroup_available(directory: str, limit: str, usage: str, caches: tuple[str, str]) -> list[int]:
     """Return what one cgroup leaves, or nothing if it sets no limit."""
-    most, used = _number(directory / limit), _number(directory / usage)
+    most, used = _number(f"{directory}/{limit}"), _number(f"{directory}/{usage}")
     if most is None or used is None:
         return []
-    fields = _fields(directory / "memory.stat")
+    fields = _fields(f"{directory}/memory.stat")
     return [most - used + sum(fields.get(name, 0) for name in caches)]
 
 
-def _within(directory: Path, top: Path) -> bool:
-    return directory == top or top in directory.parents
-
-
-def _fields(path: Path) -> dict[str, int]:
+def _fields(path: str) -> dict[str, int]:
     """Return the first two columns of a file of names and numbers."""
     columns = [line.split() for line in _lines(path)]
     return {each[0]: int(each[1]) for each in columns if len(each) > 1 and each[1].isdigit()}
 
 
-def _number(path: Path) -> int | None:
+def _number(path: str) -> int | None:
     """Return the number that a file holds; None if it holds "max", or is not there."""
     lines = _lines(path)
     return int(lines[0]) if lines and lines[0].isdigit() else None
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: str) -> list[str]:
     try:
-        return path.read_text().splitlines()
+        with open(path) as file:
+            return file.read().splitlines()
     except OSError:
         return []
 

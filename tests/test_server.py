@@ -47,6 +47,12 @@ def kill_writer(server: shmstore.Server) -> int:
     return old
 
 
+def no_spares(monkeypatch) -> None:
+    """Have each writer started when the one before is gone; to be said before the server starts."""
+    monkeypatch.setattr(supervisor, "SPARE_AFTER_SECONDS", 1e6)
+    monkeypatch.setattr(supervisor, "SPARE_AGAIN_SECONDS", 1e6)
+
+
 def python_that(directory, monkeypatch, text: str) -> None:
     """Have writers run this text in place of the writer."""
     script = directory / "writer.py"
@@ -188,6 +194,7 @@ def test_a_killed_writer_is_replaced_and_nothing_lost():
 
 
 def test_reads_go_on_while_there_is_no_writer(tmp_path, monkeypatch):
+    no_spares(monkeypatch)
     with shmstore.start(capacity=CAPACITY) as server:
         table = server.table("t")
         table["k"] = 1
@@ -273,7 +280,7 @@ def test_a_server_ends_whatever_its_writer_does(number):
 DEAF = r"""
 import os, re, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-status = int(re.findall(r"[0-9]+", sys.argv[2].split("main(")[1])[3])
+status = int(re.findall(r"[0-9]+", sys.argv[2].split("arguments")[1])[3])
 os.write(status, b"ready\n")
 time.sleep(100)
 """
@@ -368,6 +375,8 @@ def test_a_segment_that_no_writer_can_serve_ends_the_server(runtime_dir):
 
 
 def test_writers_that_die_at_once_are_not_restarted_in_a_storm(tmp_path, monkeypatch):
+    no_spares(monkeypatch)
+    monkeypatch.setattr(supervisor, "QUICK_DEATH_SECONDS", 1000.0)
     count = tmp_path / "count"
     count.touch()
     with shmstore.start(capacity=CAPACITY) as server:

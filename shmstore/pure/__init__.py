@@ -14,13 +14,17 @@ Racing memory is loaded and stored as aligned 8-byte words through a memoryview;
 plain moves for these and no fence, which x86 orders as the protocol needs and others do not.
 """
 
-from ..codec import pack
-from .check import INVARIANTS, check_segment
-from .owner import Found, Owner
-from .reader import Reader, is_formatted
-from .record import Record, RecordArray, field_of, record_of
-from .view import View
-from .wire import quick_answers, quick_frame, quick_messages, quick_pairs
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..codec import pack
+    from .check import INVARIANTS, check_segment
+    from .owner import Found, Owner
+    from .reader import Reader, is_formatted
+    from .record import Record, RecordArray, field_of, record_of
+    from .view import View
+    from .wire import quick_answers, quick_frame, quick_messages, quick_pairs
 
 __all__ = [
     "INVARIANTS",
@@ -43,3 +47,35 @@ __all__ = [
 ]
 
 NAME = "pure"
+
+# Imported when they are first asked for: where the native engine runs, nobody asks for most.
+_HOMES = {
+    "INVARIANTS": ".check",
+    "Found": ".owner",
+    "Owner": ".owner",
+    "Reader": ".reader",
+    "Record": ".record",
+    "RecordArray": ".record",
+    "View": ".view",
+    "check_segment": ".check",
+    "field_of": ".record",
+    "is_formatted": ".reader",
+    "pack": "..codec",
+    "quick_answers": ".wire",
+    "quick_frame": ".wire",
+    "quick_messages": ".wire",
+    "quick_pairs": ".wire",
+    "record_of": ".record",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

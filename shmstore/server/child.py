@@ -1,9 +1,10 @@
 """The writer process as its supervisor sees it: how it is started, watched and ended.
 
-The writer holds the reading end of a pipe, its lifeline, whose other end is here: when this
-process is gone, the writer sees the end of the pipe and ends. The other way round, it is seen here
-when nobody holds the reading end any more: a death is noticed at once, and also when the program
-around collects the exit statuses of all its children itself.
+The writer holds one end of a pair of sockets, its lifeline, whose other end is here: when this
+process is gone, the writer sees the end of the lifeline and ends. The other way round, it is seen
+here when nobody holds the writer's end any more: a death is noticed at once, and also when the
+program around collects the exit statuses of all its children itself. Over its lifeline a writer is
+told to begin; until then it has imported everything, and waits.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import fcntl
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack, suppress
@@ -21,27 +23,41 @@ from ..errors import ShmstoreError, rebuild
 
 TERM_SECONDS = 2.0
 """How long a writer may take to end by itself."""
+BEGIN = b"!"
+BEGUN = b"begun\n"
 READY = b"ready\n"
 STATUS_BYTES_MAX = 1 << 16
 FIRST_DESCRIPTOR = 3
+_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _COMMAND = """\
 import sys
 sys.path[:] = {path!r}
-from shmstore.writer import main
-sys.exit(main(*{descriptors!r}, {address!r}))
+from shmstore.writer import main, stand_by
+arguments = (*{descriptors!r}, {address!r})
+sys.exit(main(*arguments) if stand_by(*arguments) else 0)
 """
 
 
 class Child:
-    """One writer process, with our ends of its lifeline and of its status pipe."""
+    """One writer process, with our ends of its lifeline and of its status pipe.
+
+    It leaves the segment alone until it is told to begin.
+    """
 
     def __init__(self, listener_fd: int, memory_fd: int, address: str) -> None:
         """Start the process; OSError if that cannot be done."""
+        self.begun = False
         self.ready = False
+        self.speaks = True
+        """Whether its report may still go on."""
         self._report = b""
         with ExitStack() as theirs, ExitStack() as ours:
-            lifeline_fd, self.lifeline = _make_pipe(theirs, ours)
-            self.status, status_fd = _make_pipe(ours, theirs)
+            lifeline, end = socket.socketpair()
+            self._lifeline = ours.enter_context(lifeline)
+            lifeline_fd = theirs.enter_context(end).fileno()
+            self.status, status_fd = os.pipe()
+            ours.callback(os.close, self.status)
+            theirs.callback(os.close, status_fd)
             descriptors = [
                 _raised(descriptor, theirs)
                 for descriptor in (listener_fd, memory_fd, lifeline_fd, status_fd)
@@ -64,18 +80,34 @@ class Child:
         """Its process id."""
         return self._process.pid
 
-    def wait_gone(self, seconds: float) -> bool:
-        """Wait until the process has let go of its lifeline."""
+    @property
+    def lifeline(self) -> int:
+        """What poll() says has hung up when the process is gone."""
+        return self._lifeline.fileno()
+
+    def begin(self) -> bool:
+        """Tell it to take the segment over and serve it; False if it is gone."""
+        try:
+            self._lifeline.send(BEGIN, socket.MSG_NOSIGNAL)
+        except OSError:
+            return False
+        return True
+
+    def wait_gone(self, seconds: float | None) -> bool:
+        """Wait until the process has let go of its lifeline, no longer than so if not None."""
         poll = select.poll()
         poll.register(self.lifeline, 0)
-        return bool(poll.poll(seconds * 1000))
+        return bool(poll.poll(None if seconds is None else seconds * 1000))
 
-    def read_status(self) -> bool:
-        """Take in what it reports; False at the end of the report."""
+    def read_status(self) -> None:
+        """Take in what it reports."""
         data = os.read(self.status, STATUS_BYTES_MAX)
+        self.speaks = bool(data)
         self._report += data
+        if not self.begun and self._report.startswith(BEGUN):
+            self.begun = True
+            self._report = self._report[len(BEGUN) :]
         self.ready = self._report.startswith(READY)
-        return bool(data)
 
     def refusal(self) -> ShmstoreError | None:
         """Return why it does not serve this segment, if that is what it said."""
@@ -89,14 +121,20 @@ class Child:
 
     def end(self) -> None:
         """End the process, by force if it does not end itself; it may be stopped."""
-        for number, seconds in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, 0.0)):
-            if self.wait_gone(0.0):
-                break
+        if not self.wait_gone(0.0):
             with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+                os.kill(self.pid, signal.SIGTERM)
                 os.kill(self.pid, signal.SIGCONT)
-            self.wait_gone(seconds)
+            self.wait_gone(TERM_SECONDS)
+        self.kill()
         self.collect()
+
+    def kill(self) -> None:
+        """End the process by force and wait until it is gone."""
+        if not self.wait_gone(0.0):
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.wait_gone(None)
 
     def collect(self) -> int:
         """Wait for the process, which is gone or going; return its exit status as far as known."""
@@ -110,13 +148,6 @@ class Child:
         """In a forked child: close what was inherited; the process is another's child."""
         self.close()
         self._process.returncode = 0  # else Popen complains that it was not waited for
-
-
-def _make_pipe(reader: ExitStack, writer: ExitStack) -> tuple[int, int]:
-    ends = os.pipe()
-    for end, stack in zip(ends, (reader, writer), strict=True):
-        stack.callback(os.close, end)
-    return ends
 
 
 def _raised(descriptor: int, stack: ExitStack) -> int:
@@ -136,9 +167,13 @@ def _working_directory() -> str | None:
 
 
 def _absolute_path() -> list[str]:
-    """Return sys.path as the writer needs it, whatever its working directory."""
+    """Return sys.path as the writer needs it, whatever its working directory.
+
+    This package is found by the last entry at the latest: the program around may have found it by
+    an entry that is gone, or by an import hook.
+    """
     path = []
     for entry in sys.path:
         with suppress(OSError):  # a relative entry, and the working directory is gone
             path.append(os.path.abspath(entry))
-    return path
+    return [*path, _HOME]

@@ -1,7 +1,8 @@
 """The supervisor of a writer: a thread that starts it, notices its death and starts it again.
 
 It holds what must outlive a writer: the listening socket, so that clients always find a server,
-and the memory. A forked child of this process gets none of it.
+and the memory. A forked child of this process gets none of it. Beside a writer that has served for
+a while it keeps a *spare*: a process that has done all that takes long at a start, and waits.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ QUICK_DEATH_SECONDS = 0.5
 QUICK_DEATHS_FREE = 3
 PAUSE_SECONDS = 0.05
 PAUSE_SECONDS_MAX = 1.0
+SPARE_AFTER_SECONDS = 1.0
+"""How long the first writer serves before it gets a spare: short lives need none."""
+SPARE_AGAIN_SECONDS = 0.2
+"""The same for a writer that was a restart. A spare that dies doubles its successor's time."""
+SPARE_DEATHS_COUNTED_MAX = 10
+ANSWER_SECONDS = 1.0
+"""A spare that does not begin within this time is given up."""
 WAIT_SECONDS_MAX = threading.TIMEOUT_MAX
 
 fork_lock = threading.RLock()
@@ -44,6 +52,9 @@ class Supervisor:
         self._lazy = lazy
         self._owner = os.getpid()
         self._writer: Child | None = None
+        self._spare: Child | None = None
+        self._spare_deaths = 0
+        self._spare_at: float | None = None
         self._close_lock = threading.Lock()
         self._closed = False
         self._alarm, self._alarm_end = os.pipe()
@@ -69,6 +80,12 @@ class Supervisor:
         writer = self._writer
         return None if writer is None else writer.pid
 
+    @property
+    def spare_pid(self) -> int | None:
+        """The process id of the spare; None while there is none."""
+        spare = self._spare
+        return None if spare is None else spare.pid
+
     def close(self) -> None:
         """End the writer and the thread, remove the socket. Nothing in a forked child."""
         if not self.is_ours:
@@ -80,6 +97,8 @@ class Supervisor:
             runtime.unlink(self._bound)
             os.write(self._alarm_end, b"!")
             self._thread.join()
+            if self._spare is not None:
+                self._drop(self._spare)
             if self._writer is not None:
                 self._writer.end()
             with fork_lock:
@@ -88,15 +107,16 @@ class Supervisor:
 
     def disown(self) -> None:
         """In a forked child: close what was inherited; it is to live as long as its parent."""
-        if self._writer is not None:
-            self._writer.disown()
-            self._writer = None
+        for child in (self._writer, self._spare):
+            if child is not None:
+                child.disown()
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        for child in (self._writer, self._spare):
+            if child is not None:
+                child.close()
+        self._writer = self._spare = None
         self._bound.listener.close()
         for descriptor in (self._memory_fd, self._alarm, self._alarm_end):
             os.close(descriptor)
@@ -112,6 +132,8 @@ class Supervisor:
             self.failure = WriterUnavailable(f"the supervisor ended: {error!r}")
         if self.failure is not None:
             runtime.unlink(self._bound)
+            if self._spare is not None:
+                self._drop(self._spare)  # it holds the listener as well
             with fork_lock:
                 self._bound.listener.close()
         self.decided.set()
@@ -129,19 +151,13 @@ class Supervisor:
         """Start a writer and watch it; return how long it lived, None when told to close."""
         started = time.monotonic()
         try:
-            with fork_lock:
-                writer = self._writer = Child(
-                    self._bound.listener.fileno(), self._memory_fd, self._bound.address
-                )
+            writer = self._begin_spare() or self._begin_fresh()
         except OSError as error:
             self._judge(WriterUnavailable(f"no writer process can be started: {error}"))
             return 0.0
         if not self._watch(writer):
             return None
-        with fork_lock:
-            self._writer = None  # first: a process id that was waited for may become another's
-            status = writer.collect()
-            writer.close()
+        status = self._drop(writer)
         lived = time.monotonic() - started if writer.ready else 0.0
         if not writer.ready:
             self._judge(
@@ -153,6 +169,38 @@ class Supervisor:
             )
         return lived
 
+    def _begin_fresh(self) -> Child:
+        with fork_lock:
+            writer = self._writer = self._new_child()
+        writer.begin()
+        return writer
+
+    def _begin_spare(self) -> Child | None:
+        """Make the spare the writer; None if there is none that answers."""
+        with fork_lock:
+            spare, self._spare = self._spare, None
+            self._writer = spare
+        if spare is None:
+            return None
+        deadline = time.monotonic() + ANSWER_SECONDS
+        alive = spare.begin()
+        while alive and not spare.begun:
+            seconds = deadline - time.monotonic()
+            ready = self._poll(max(0.0, seconds), spare)
+            if self._alarm in ready:
+                return spare
+            if spare.status in ready:
+                spare.read_status()
+            alive = seconds > 0 and spare.speaks
+        if not alive:
+            self._drop(spare)
+            return None
+        self._spare_deaths = 0
+        return spare
+
+    def _new_child(self) -> Child:
+        return Child(self._bound.listener.fileno(), self._memory_fd, self._bound.address)
+
     def _judge(self, error: ShmstoreError) -> None:
         """Decide whether another writer is worth a try after one that never became ready."""
         served_before = self.decided.is_set()
@@ -160,21 +208,71 @@ class Supervisor:
             self.failure = error
 
     def _watch(self, writer: Child) -> bool:
-        """Wait until the writer is gone; False when told to close before that."""
-        poll = select.poll()
-        poll.register(self._alarm, select.POLLIN)
-        poll.register(writer.lifeline, 0)
-        poll.register(writer.status, select.POLLIN)
+        """Wait until the writer is gone, and keep a spare; False when told to close before that."""
+        patience = SPARE_AGAIN_SECONDS if self.decided.is_set() else SPARE_AFTER_SECONDS
+        self._spare_at = None
         while True:
-            ready = dict(poll.poll())
+            ready = self._poll(self._seconds_to_spare(), writer)
             if self._alarm in ready:
                 return False
-            if writer.status in ready and not writer.read_status():
-                poll.unregister(writer.status)
+            if writer.status in ready:
+                writer.read_status()
+            elif writer.lifeline in ready:
+                return True  # all that it had to say was read
             if writer.ready:
                 self.decided.set()
-            if writer.lifeline in ready and writer.status not in ready:
-                return True  # all that it had to say was read
+                self._tend_spare(ready, patience)
+
+    # The spare. Without one everything works as well, after a while longer.
+
+    def _tend_spare(self, ready: dict[int, int], patience: float) -> None:
+        """Make one when its time has come; plan the next one when it died."""
+        spare, now = self._spare, time.monotonic()
+        if spare is not None and spare.lifeline in ready:
+            self._drop(spare)
+            self._spare_deaths += 1
+            self._spare_at = None
+        elif spare is None and self._spare_at is not None and now >= self._spare_at:
+            try:
+                with fork_lock:
+                    self._spare = self._new_child()
+            except Exception:  # no descriptors, no memory, no processes: whatever is the matter
+                self._spare_deaths += 1
+                self._spare_at = None
+        if self._spare_at is None:
+            deaths = min(self._spare_deaths, SPARE_DEATHS_COUNTED_MAX)
+            self._spare_at = now + patience * 2.0**deaths
+
+    def _seconds_to_spare(self) -> float | None:
+        if self._spare is not None or self._spare_at is None:
+            return None
+        return max(0.0, self._spare_at - time.monotonic())
+
+    def _drop(self, child: Child) -> int:
+        """End a process that is gone, or of no use; return its exit status as far as known."""
+        child.kill()
+        with fork_lock:
+            # First: a process id that was waited for may become another's.
+            if child is self._writer:
+                self._writer = None
+            else:
+                self._spare = None
+            status = child.collect()
+            child.close()
+        return status
+
+    # Waiting.
+
+    def _poll(self, seconds: float | None, child: Child) -> dict[int, int]:
+        """Wait for the order to close, for news of the child, and for the spare's end."""
+        poll = select.poll()
+        poll.register(self._alarm, select.POLLIN)
+        poll.register(child.lifeline, 0)
+        if child.speaks:
+            poll.register(child.status, select.POLLIN)
+        if self._spare is not None:
+            poll.register(self._spare.lifeline, 0)
+        return dict(poll.poll(None if seconds is None else seconds * 1000))
 
     def _told_to_close(self, seconds: float | None, descriptor: int | None = None) -> bool:
         """Wait for the order to close, but no longer than so, or until ``descriptor`` is ready."""

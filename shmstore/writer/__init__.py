@@ -9,6 +9,6 @@ border                         where foreign arguments are checked
 trouble                        what the writer says of its own trouble
 """
 
-from .process import EXIT_REFUSED, main
+from .process import EXIT_REFUSED, main, stand_by
 
-__all__ = ["EXIT_REFUSED", "main"]
+__all__ = ["EXIT_REFUSED", "main", "stand_by"]

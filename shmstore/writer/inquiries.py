@@ -9,7 +9,6 @@ from typing import Any
 from ..engine import NAME, Owner
 from ..errors import InvalidArgument, ShmstoreError
 from ..protocol import READ_METHODS
-from . import soundness
 
 
 class Inquiries:
@@ -31,6 +30,8 @@ class Inquiries:
             facts = {"pid": os.getpid(), "engine": NAME}
             return {**self._owner.statistics(), **facts, **figures()}
         if operation == "check":
+            from . import soundness  # loads most of the pure engine, which few writers need
+
             return soundness.check(self._owner)
         return os.getpid()
 

@@ -1,25 +1,47 @@
 """The writer process: it alone changes the segment. Takes it over, serves it, ends cleanly.
 
 The supervisor starts it with everything it needs as inherited descriptors; it opens nothing and
-leaves nothing behind.
+leaves nothing behind. It may be started long before it is needed, and stand by.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
 from contextlib import suppress
+from time import monotonic
 
-from .. import segment
+from .. import runtime, segment
 from ..codec import message_pack
 from ..engine import Owner, is_formatted
-from ..errors import CorruptSegment, FormatMismatch
+from ..errors import CorruptSegment, FormatMismatch, ShmstoreError
 from .loop import Loop
 from .trouble import log, presentable
 
 EXIT_REFUSED = 3
 """Exit status of a writer that cannot serve this segment; another one could not either."""
+LOCK_SECONDS_MAX = 0.5
+"""How long a process that holds the lock of the directory may keep this one from ending."""
+
+
+def stand_by(
+    listen_fd: int, memory_fd: int, lifeline_fd: int, status_fd: int, socket_path: str
+) -> bool:
+    """Wait to be told to serve, by a byte on ``lifeline_fd``; False if that ends instead.
+
+    The segment is not touched. ``status_fd`` is told "begun" when the byte came.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _wake_by(lifeline_fd)
+    own = _identity(socket_path)
+    if not os.read(lifeline_fd, 1):
+        _unlink(socket_path, own)
+        return False
+    with suppress(OSError):
+        os.write(status_fd, b"begun\n")
+    return True
 
 
 def main(listen_fd: int, memory_fd: int, lifeline_fd: int, status_fd: int, socket_path: str) -> int:
@@ -41,9 +63,7 @@ def main(listen_fd: int, memory_fd: int, lifeline_fd: int, status_fd: int, socke
     def starter_is_gone() -> None:
         if not os.read(lifeline_fd, 1):
             loop.ended = True
-            if own is not None and _identity(socket_path) == own:
-                with suppress(OSError):
-                    os.unlink(socket_path)
+            _unlink(socket_path, own)
 
     loop.watch(lifeline_fd, starter_is_gone)
     _end_at_sigterm(loop)
@@ -77,10 +97,31 @@ def _end_at_sigterm(loop: Loop) -> None:
     loop.watch(receiver.fileno(), end)
 
 
+def _wake_by(lifeline_fd: int) -> None:
+    """Let what comes by the lifeline, its end too, wake this process if it was stopped."""
+    with suppress(OSError):
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETSIG, signal.SIGCONT)
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, os.getpid())
+        flags = fcntl.fcntl(lifeline_fd, fcntl.F_GETFL)
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+
+
 def _report(status_fd: int, line: bytes) -> None:
     with suppress(OSError):
         os.write(status_fd, line)
     os.close(status_fd)
+
+
+def _unlink(path: str, own: tuple[int, int] | None) -> None:
+    """Remove the socket's file if it is still the one that was served.
+
+    Locked, because a writer and one that stands by may come here at once, and another server may
+    take the name as soon as the file is gone.
+    """
+    folder = os.path.dirname(path)
+    with suppress(OSError, ShmstoreError), runtime.locked(folder, monotonic() + LOCK_SECONDS_MAX):
+        if own is not None and _identity(path) == own:
+            os.unlink(path)
 
 
 def _identity(path: str) -> tuple[int, int] | None:
