@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
 from shmstore import keys, protocol
 from shmstore.errors import InvalidKey, ProtocolError
+from shmstore.pipe.attachment import Attachment
+from shmstore.pipe.connection import Greeting
 from shmstore.writer import fields
 
 DEPTH_MAX = 1020
@@ -58,3 +61,19 @@ def test_long_field_names_are_not_remembered() -> None:
     for number in range(10):
         assert fields.field_name(f"{number:01000}").endswith(b"%d" % number)
     assert fields._remembered_name.cache_info().currsize == before
+
+
+@pytest.mark.parametrize("handed_out", ["an empty file", "a pipe", "a device", "a folder"])
+def test_a_descriptor_that_is_no_memory_is_named_and_closed(handed_out: str) -> None:
+    if handed_out == "an empty file":
+        fd = os.memfd_create("empty")
+    elif handed_out == "a pipe":
+        fd, other = os.pipe()
+        os.close(other)
+    else:
+        fd = os.open("/dev/null" if handed_out == "a device" else "/", os.O_RDONLY)
+    attachment = Attachment("/somewhere", None)
+    with pytest.raises(ProtocolError, match=r"/somewhere.*cannot be mapped"):
+        attachment.accept(Greeting({"segment": b"s" * 16}, fd))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)

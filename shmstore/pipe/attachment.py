@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from mmap import mmap
 
 from .. import runtime, segment
 from ..engine import Reader
@@ -26,7 +27,8 @@ class Attachment:
     def accept(self, greeting: Greeting) -> None:
         """Map the memory that came with the greeting, unless that was done before.
 
-        StoreNotFound if it is another segment than before; FormatMismatch if it cannot be read.
+        StoreNotFound if it is another segment than before; FormatMismatch if it cannot be read,
+        ProtocolError if it cannot be mapped.
         """
         try:
             segment_id = greeting.facts.get("segment")
@@ -39,10 +41,19 @@ class Attachment:
                     address=self.address,
                 )
             if self.reader is None:
-                self.reader = Reader(segment.map_readonly(greeting.memory_fd))
+                self.reader = Reader(self._mapped(greeting.memory_fd))
             self.segment_id = segment_id
         finally:
             os.close(greeting.memory_fd)
+
+    def _mapped(self, memory_fd: int) -> mmap:
+        try:
+            return segment.map_readonly(memory_fd)
+        except (OSError, ValueError) as error:
+            raise ProtocolError(
+                f"what the server at {self.address} hands out as its memory cannot be mapped: "
+                f"{error}"
+            ) from error
 
     def close(self) -> None:
         """Let go of the memory: what reads there afterwards meets a ValueError."""
