@@ -1,0 +1,54 @@
+"""What many processes saw can be put in one order. Imports point down:
+
+sequence; short                long games, judged by the sequence of commits; short histories
+sights; turns                  reads of one client's keys; changes of keys that all clients share
+scripts; recorder              what a client does all along; a process of short histories
+batches; plans, table_model    several keys at once; what short histories are, and their model
+mutations                      single mutations
+board; crew                    words and processes that do not go through the store
+"""
+
+from __future__ import annotations
+
+from itertools import cycle
+
+from ..trial import Budget, Report
+from .sequence import FEW_KEYS, MANY_KEYS, play
+from .short import put_in_order
+
+OPERATIONS_LEAST = 10_000_000
+HISTORIES_LEAST = 10_000
+SECONDS_FULL = 60.0
+"""A budget of so many seconds, or more, gets all that is the least; a smaller one its part."""
+GAMES_MIN = 4
+GAME_SECONDS = (0.5, 10.0)
+HISTORIES_SHARE = 0.35
+GAMES = (
+    (FEW_KEYS, False),
+    (FEW_KEYS, True),
+    (MANY_KEYS, True),
+    (FEW_KEYS, False),
+    (MANY_KEYS, False),
+    (FEW_KEYS, False),
+)
+"""Each with whether the writer is killed. Without kills more is done, and memory is used again."""
+
+
+def run(budget: Budget, least: float | None = None) -> Report:
+    """Record short histories and put them in order; play games and judge every answer.
+
+    ``least`` scales what is done at least: 10,000,000 operations and 10,000 histories.
+    """
+    scale = min(1.0, budget.seconds / SECONDS_FULL) if least is None else least
+    report = Report()
+    put_in_order(budget, report, int(HISTORIES_LEAST * scale), HISTORIES_SHARE * budget.seconds)
+    shortest, longest = GAME_SECONDS
+    seconds = max(shortest, min(longest, budget.seconds / 10))
+    judged = 0
+    for played, (shape, kills) in enumerate(cycle(GAMES)):
+        done = played >= GAMES_MIN and judged >= OPERATIONS_LEAST * scale
+        if report.findings or (done and budget.left() <= 0):
+            return report
+        judged += play(budget, report, shape, seconds, kills)
+        budget.say(f"{judged:,} operations judged")
+    return report
