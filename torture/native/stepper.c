@@ -1,0 +1,217 @@
+/* Steps a process through its code, one instruction at a time, and sees each change that it makes
+   to a segment. For torture/tracing.py, which holds the twin of struct watch. */
+
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+
+#ifndef __x86_64__
+#error "the instruction pointer is found by its name on x86-64"
+#endif
+
+struct watch {
+    const uint64_t *live; /* the segment */
+    uint64_t *known;      /* the segment as it was seen last */
+    uint64_t words;
+    uint64_t window; /* the words that are compared after each instruction */
+    uint64_t code_start, code_end;
+    uint64_t *entry;     /* where the process will enter that code; shared with it */
+    uint64_t back;       /* where it will return to that code, if it has called something else */
+    uint64_t at;         /* the instruction that comes next */
+    uint64_t inside;     /* instructions of the code that were executed */
+    uint64_t inside_max; /* that many, and no more */
+    uint64_t changed;    /* words, by the last change */
+    int32_t pid, status;
+};
+
+enum outcome { CHANGED, SPENT, STOPPED, REFUSED };
+
+static uint64_t
+difference(struct watch *watch, uint64_t words)
+{
+    watch->changed = 0;
+    for (uint64_t first = 0; first < words; first += 512) {
+        uint64_t end = first + 512 < words ? first + 512 : words;
+        if (memcmp(watch->live + first, watch->known + first, (end - first) * 8) == 0) {
+            continue;
+        }
+        for (uint64_t i = first; i < end; i++) {
+            if (watch->known[i] != watch->live[i]) {
+                watch->known[i] = watch->live[i];
+                watch->changed++;
+            }
+        }
+    }
+    return watch->changed;
+}
+
+/* Look at the whole segment; return how many words have changed since the last look. What is
+   compared from now on ends ``room`` words behind the last word that is in use. */
+__attribute__((visibility("default"))) uint64_t
+watch_look(struct watch *watch, uint64_t room)
+{
+    uint64_t used = watch->words, changed = difference(watch, watch->words);
+    while (used && watch->known[used - 1] == 0) {
+        used--;
+    }
+    watch->window = used + room < watch->words ? used + room : watch->words;
+    return changed;
+}
+
+static bool
+resume(struct watch *watch, enum __ptrace_request how)
+{
+    if (ptrace(how, watch->pid, NULL, NULL) < 0) {
+        return false;
+    }
+    while (waitpid(watch->pid, &watch->status, 0) < 0) {
+        if (errno != EINTR) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+is_inside(const struct watch *watch)
+{
+    return watch->code_start <= watch->at && watch->at < watch->code_end;
+}
+
+static bool
+is_trapped(const struct watch *watch)
+{
+    return WIFSTOPPED(watch->status) && WSTOPSIG(watch->status) == SIGTRAP;
+}
+
+static uint64_t
+user_register(const struct watch *watch, size_t offset)
+{
+    return (uint64_t)ptrace(PTRACE_PEEKUSER, watch->pid, (void *)offset, NULL);
+}
+
+static bool
+put_debug_register(const struct watch *watch, size_t number, uint64_t value)
+{
+    size_t field = offsetof(struct user, u_debugreg) + number * sizeof value;
+    return ptrace(PTRACE_POKEUSER, watch->pid, (void *)field, (void *)(uintptr_t)value) == 0;
+}
+
+/* Let the process run until it does to an address what ``control`` says, or a signal stops it, or
+   it ends. */
+static bool
+run_to(struct watch *watch, uint64_t address, uint64_t control)
+{
+    return put_debug_register(watch, 0, address) && put_debug_register(watch, 7, control) &&
+           resume(watch, PTRACE_CONT) &&
+           (!WIFSTOPPED(watch->status) || put_debug_register(watch, 7, 0));
+}
+
+#define EXECUTES 1
+#define STORES_8_BYTES (1 | 1 << 16 | 2 << 18)
+
+/* The library is loaded here at the same addresses: the process is a fork of this one. */
+static bool
+is_return(uint64_t address)
+{
+    const unsigned char *code = (const unsigned char *)(uintptr_t)address;
+    return code[0] == 0xc3 || code[0] == 0xc2 || (code[0] == 0xf3 && code[1] == 0xc3);
+}
+
+/* Let the process run until it is in the code (again), or a signal stops it, or it ends. What was
+   called from there returns there; what was returned to says by a signal when it is over. */
+static bool
+enter(struct watch *watch)
+{
+    uint64_t place = watch->back ? watch->back : *watch->entry;
+    bool done = place ? run_to(watch, place, EXECUTES) : resume(watch, PTRACE_CONT);
+    if (done && is_trapped(watch)) {
+        watch->at = user_register(watch, offsetof(struct user_regs_struct, rip));
+        watch->back = 0;
+    }
+    return done;
+}
+
+static void
+leave(struct watch *watch, uint64_t last)
+{
+    uint64_t stack = user_register(watch, offsetof(struct user_regs_struct, rsp));
+    uint64_t back = (uint64_t)ptrace(PTRACE_PEEKDATA, watch->pid, (void *)(uintptr_t)stack, NULL);
+    bool called = watch->code_start <= back && back < watch->code_end && !is_return(last);
+    watch->back = called ? back : 0;
+    *watch->entry = 0;
+}
+
+/* Execute instructions of the code until one has changed the segment, or they are spent, or a
+   signal stops the process, or it ends. What is outside runs at full speed; what that stores is
+   noticed on its return. */
+__attribute__((visibility("default"))) enum outcome
+watch_step(struct watch *watch)
+{
+    for (;;) {
+        uint64_t last = watch->at;
+        if (!is_inside(watch)) {
+            if (!enter(watch)) {
+                return REFUSED;
+            }
+        }
+        else if (watch->inside >= watch->inside_max) {
+            return SPENT;
+        }
+        else {
+            if (!resume(watch, PTRACE_SINGLESTEP)) {
+                return REFUSED;
+            }
+            watch->inside++;
+            watch->at = user_register(watch, offsetof(struct user_regs_struct, rip));
+            if (!is_inside(watch)) {
+                leave(watch, last);
+            }
+        }
+        if (!is_trapped(watch)) {
+            return STOPPED;
+        }
+        if (memcmp(watch->live, watch->known, watch->window * sizeof *watch->live) != 0 &&
+            difference(watch, watch->window)) {
+            return CHANGED;
+        }
+    }
+}
+
+/* Let the process run until a signal stops it, or it ends. */
+__attribute__((visibility("default"))) enum outcome
+watch_run(struct watch *watch)
+{
+    return resume(watch, PTRACE_CONT) ? STOPPED : REFUSED;
+}
+
+/* Let the process run until it has stored to a word of the segment, or a signal stops it, or it
+   ends. */
+__attribute__((visibility("default"))) enum outcome
+watch_run_until_store(struct watch *watch, uint64_t word)
+{
+    if (!run_to(watch, (uint64_t)(uintptr_t)(watch->live + word), STORES_8_BYTES)) {
+        return REFUSED;
+    }
+    return is_trapped(watch) ? CHANGED : STOPPED;
+}
+
+/* To be called by the process that is to be traced; return an error number or 0. */
+__attribute__((visibility("default"))) int
+watch_me(void)
+{
+    return ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0 ? errno : 0;
+}
+
+/* See to it that the process, which has stopped, does not outlive this one. */
+__attribute__((visibility("default"))) int
+watch_bind(int pid)
+{
+    return ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)PTRACE_O_EXITKILL) < 0 ? errno : 0;
+}
