@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from shmstore import keys, protocol
+from shmstore.engine import WHY_PURE
 from shmstore.errors import InvalidKey, ProtocolError
 from shmstore.pipe.attachment import Attachment
 from shmstore.pipe.connection import Greeting
 from shmstore.writer import fields
+from torture import requests
+from torture.requests import native
+from torture.trial import Budget, Report
 
 DEPTH_MAX = 1020
 """As deep as msgpack decodes lists."""
@@ -77,3 +81,40 @@ def test_a_descriptor_that_is_no_memory_is_named_and_closed(handed_out: str) -> 
         attachment.accept(Greeting({"segment": b"s" * 16}, fd))
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+# The machine, for a moment
+
+
+@pytest.fixture
+def budget() -> Budget:
+    return Budget(600.0, 4, "requests")
+
+
+def test_the_core_stands_plain_requests_of_any_bytes(budget: Budget) -> None:
+    report = Report()
+    native.fuzz(budget, report, runs=10_000, seconds=0)
+    assert report.findings == []
+    assert report.counts[native.COUNTED] >= 10_000
+
+
+def test_the_writer_stands_what_hostile_clients_send(budget: Budget) -> None:
+    report = Report()
+    engine = "pure" if WHY_PURE else "native"
+    requests.fuzz_writer(budget, report, 2.0, SHMSTORE_ENGINE=engine)
+    assert report.findings == []
+    assert report.counts["executions on the writer in process"] > 100
+
+
+def test_the_pure_writer_stands_what_hostile_clients_send(budget: Budget) -> None:
+    report = Report()
+    requests.fuzz_writer(budget, report, 1.0, SHMSTORE_ENGINE="pure")
+    assert report.findings == []
+    assert report.counts["executions on the writer in process"] > 100
+
+
+def test_clients_stand_what_hostile_writers_answer(budget: Budget) -> None:
+    report = Report()
+    requests.fuzz_writer(budget, report, 1.0, ["--clients"])
+    assert report.findings == []
+    assert report.counts["executions on clients of hostile writers"] > 100
