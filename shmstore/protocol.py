@@ -277,6 +277,8 @@ def _too_large(size: int) -> RecordTooLarge:
 def _fields(message: bytes | bytearray, kind: str) -> list[Any]:
     try:
         fields = message_unpack(cast(bytes, message))
+    except MemoryError:
+        raise
     except Exception as error:  # whatever the decoder says of foreign bytes
         raise ProtocolError(f"{kind}: cannot be decoded: {error}") from None
     if type(fields) is not list:

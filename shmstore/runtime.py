@@ -29,6 +29,8 @@ SOCKET_PATH_BYTES_MAX = 100
 BACKLOG = 512
 LOCK_POLL_SECONDS = 0.01
 LIMIT_SECONDS_MAX = 1 << 30
+OWN_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""What the kernel refuses this process: it says nothing about a server."""
 _TIMEVAL = struct.Struct("@ll")
 
 
@@ -152,11 +154,16 @@ def connect(address: str, seconds: float) -> socket.socket:
 
     TimeoutError if the server's queue of connections stayed full for so long.
     """
+    deadline = time.monotonic() + seconds
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, time_limit(seconds))
         with _short(address) as path:
             connected.connect(path)
+            while not _is_connected(connected):
+                if time.monotonic() > deadline:
+                    raise BlockingIOError
+                connected.connect(path)
     except BlockingIOError:
         connected.close()
         raise TimeoutError(errno.ETIMEDOUT, "the server's queue of connections is full") from None
@@ -164,6 +171,18 @@ def connect(address: str, seconds: float) -> socket.socket:
         connected.close()
         raise
     return connected
+
+
+def _is_connected(connecting: socket.socket) -> bool:
+    """Tell whether connect() has done it: a signal during the wait for room in the server's queue
+    makes Python believe so."""
+    try:
+        connecting.getpeername()
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        return False
+    return True
 
 
 def time_limit(seconds: float) -> bytes:
@@ -269,9 +288,14 @@ def _listen(address: str) -> Bound:
     try:
         with _short(address) as path:
             listener.bind(path)
+    except BaseException:
+        listener.close()
+        raise
+    try:
         listener.listen(BACKLOG)
         return Bound(listener, address, _identity(address))
     except BaseException:
+        os.unlink(address)  # ours: the directory is locked
         listener.close()
         raise
 

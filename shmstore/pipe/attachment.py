@@ -50,6 +50,8 @@ class Attachment:
         try:
             return segment.map_readonly(memory_fd)
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in runtime.OWN_TROUBLE:
+                raise
             raise ProtocolError(
                 f"what the server at {self.address} hands out as its memory cannot be mapped: "
                 f"{error}"

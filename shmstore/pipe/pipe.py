@@ -24,8 +24,9 @@ from ..errors import (
     ShmstoreError,
     WriterUnavailable,
 )
+from ..runtime import OWN_TROUBLE
 from .attachment import Attachment
-from .connection import Connection, open_connection
+from .connection import Connection, interrupted, open_connection
 from .courier import Courier
 from .outstanding import Answer, Outstanding, check_timeout
 
@@ -172,8 +173,7 @@ class Pipe:
         except ShmstoreError:  # a request that cannot be made; nothing has happened
             raise
         except BaseException:
-            # How much went out is unknown: nothing more can follow on this connection.
-            self._hang_up(_interrupted())
+            self._abandon()
             raise
         return answer
 
@@ -182,8 +182,15 @@ class Pipe:
             if self._connection is not None:
                 self._connection.flush()
         except BaseException:
-            self._hang_up(_interrupted())
+            self._abandon()
             raise
+
+    def _abandon(self) -> None:
+        """Hang up after an interruption: what went out or came in is unknown."""
+        connection = self._connection
+        if connection is not None:
+            connection.torn = True  # first: the rest may fail, too, where there is no memory
+        self._hang_up(interrupted())
 
     def _hang_up(self, error: ShmstoreError) -> None:
         """End the connection, and all requests with ``error``."""
@@ -292,6 +299,7 @@ class Pipe:
                     answers = connection.receive(seconds)
                     with self._lock:
                         self._deliver(answers)
+                    connection.lost = False
             except TimeoutError:
                 return False
             except ConnectionError:
@@ -302,7 +310,7 @@ class Pipe:
                     self._hang_up(error)
             except BaseException:
                 with self._lock:
-                    self._hang_up(_interrupted())
+                    self._abandon()
                 raise
         return True
 
@@ -324,6 +332,8 @@ class Pipe:
         except (TimeoutError, ShmstoreError):
             raise
         except OSError as error:
+            if error.errno in OWN_TROUBLE:
+                raise
             gone = self._attachment.gone(error.strerror or str(error))
             with self._lock:
                 self._hang_up(gone)
@@ -347,13 +357,6 @@ class Pipe:
 
 def _closed_error() -> WriterUnavailable:
     return WriterUnavailable("this client was closed: connect again")
-
-
-def _interrupted() -> WriterUnavailable:
-    return WriterUnavailable(
-        "a request was interrupted, and the connection given up with it: what was on its way is "
-        "applied once or not at all"
-    )
 
 
 _pipes: WeakSet[Pipe] = WeakSet()
