@@ -132,12 +132,19 @@ class Loop:
                 self._poll.modify(self._listener, 0)
                 self._accept_at = self._now() + ACCEPT_AGAIN_SECONDS
                 return
-            peer = Peer(connected)
+            self._admit(connected)
+
+    def _admit(self, connected: socket.socket) -> None:
+        peer = Peer(connected)
+        try:
             if not peer.is_of_user(self._uid):
                 peer.close()
-                continue
-            self._peers[peer.fd] = peer
+                return
             self._poll.register(peer.fd, peer.events)
+        except OSError:  # the kernel has no memory for one more; the client connects again
+            peer.close()
+            return
+        self._peers[peer.fd] = peer
 
     def _hear(self, peer: Peer, events: int) -> None:
         if events & select.EPOLLOUT:
@@ -198,7 +205,7 @@ class Loop:
         self._poll.unregister(peer.fd)
         peer.close()
         if peer.greeted:
-            self._sessions.forget(peer.session)
+            self._sessions.hang_up(peer.session)
 
     # Requests
 

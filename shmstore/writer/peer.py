@@ -6,6 +6,7 @@ broke the protocol is marked as ``ended``, and whoever owns it closes it.
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import struct
@@ -21,6 +22,8 @@ RECEIVE_BYTES_MAX = 1 << 18
 UNSENT_BYTES_MAX = 1 << 20
 """A peer with more unsent answers gets no more requests applied until it reads some."""
 
+_LATER = frozenset({errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS})
+"""Errors of a socket that is sound, and that takes or gives nothing now."""
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -75,9 +78,9 @@ class Peer:
         size = RECEIVE_BYTES if missing <= RECEIVE_BYTES else min(missing, RECEIVE_BYTES_MAX)
         try:
             data = self._socket.recv(size)
-        except BlockingIOError:
-            return
-        except OSError:
+        except OSError as error:
+            if error.errno in _LATER:
+                return
             data = b""
         if not data:
             self.ended = True
@@ -122,10 +125,8 @@ class Peer:
             return
         try:
             sent = self._socket.send(unsent)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.ended = True
+        except OSError as error:
+            self.ended = self.ended or error.errno not in _LATER
             return
         del unsent[:sent]
 

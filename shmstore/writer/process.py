@@ -67,7 +67,8 @@ def main(listen_fd: int, memory_fd: int, lifeline_fd: int, status_fd: int, socke
 
     loop.watch(lifeline_fd, starter_is_gone)
     _end_at_sigterm(loop)
-    _report(status_fd, b"ready\n")
+    if not _report(status_fd, b"ready\n"):
+        return 1  # nobody would know of it
     try:
         loop.run()
     except Exception as error:
@@ -106,10 +107,15 @@ def _wake_by(lifeline_fd: int) -> None:
         fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
-def _report(status_fd: int, line: bytes) -> None:
-    with suppress(OSError):
-        os.write(status_fd, line)
-    os.close(status_fd)
+def _report(status_fd: int, line: bytes) -> bool:
+    """Tell the supervisor, and close; tell whether that was possible."""
+    with open(status_fd, "wb", buffering=0) as status:
+        try:
+            while line:
+                line = line[status.write(line) :]
+        except OSError:
+            return False
+    return True
 
 
 def _unlink(path: str, own: tuple[int, int] | None) -> None:

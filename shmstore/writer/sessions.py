@@ -89,8 +89,10 @@ class Sessions:
         self._owner = owner
         self._now = now
         self._sessions = {session.client_id: session for session in _load(owner)}
+        self._inherited = frozenset(self._sessions)
+        """Who was connected to the writer before, and may still wait for an answer of it."""
         self._absent = dict.fromkeys(self._sessions)
-        """Who was connected to the writer before, and not yet to this one."""
+        """Those of them who are not connected to this one."""
         self._forget_at = now() + SESSION_SECONDS
         # In order, as all the writer does: equal requests give equal segments.
         self._forgotten: dict[bytes, None] = {}
@@ -108,8 +110,16 @@ class Sessions:
         self._absent.pop(client_id, None)
         return session
 
+    def hang_up(self, session: Session) -> None:
+        """Note that a connection ended: nobody comes back to it, but clients that may not have
+        got through to this writer yet, and that wait for an answer of the one before."""
+        if session.client_id in self._inherited and self._now() < self._forget_at:
+            self._absent[session.client_id] = None
+        else:
+            self.forget(session)
+
     def forget(self, session: Session) -> None:
-        """Note that the client has hung up; ``sweep`` removes its record."""
+        """Note that the client has left for good; ``sweep`` removes its record."""
         del self._sessions[session.client_id]
         self._absent.pop(session.client_id, None)
         if session.stored:

@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 
-from ..errors import ShmstoreError
+from ..errors import ShmstoreError, StoreFull
 
 LOG_LINES_MAX = 100
 """More is not said: nobody may read the log, and a full pipe would stop the writer."""
@@ -18,6 +18,9 @@ def presentable(error: Exception, doing: str) -> ShmstoreError:
     """Return what a client is told of ``error``. One that is no ShmstoreError is logged."""
     if isinstance(error, ShmstoreError):
         return error
+    if isinstance(error, MemoryError):
+        log(f"no memory left in {doing}")
+        return StoreFull(f"the writer process has no memory left of its own in {doing}")
     text = f"internal error of the writer in {doing}: {type(error).__name__}: {error}"
     log(text)
     return ShmstoreError(text)
