@@ -14,6 +14,7 @@ import mmap
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from . import layout
 from .errors import InvalidArgument
@@ -30,6 +31,7 @@ _UNITS: dict[str, int] = {
 }
 _CAPACITY = re.compile(r"\s*(\d{1,40})(?:\.(\d{1,40}))?\s*([A-Za-z]+)?\s*", re.ASCII)
 _ROOT = "/"
+_OWN_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def parse_capacity(capacity: int | str) -> int:
@@ -144,11 +146,12 @@ class Extents:
         self._allowance -= length
 
     def release(self, offset: int, length: int) -> None:
-        """Give the whole pages within these bytes back to the system; they read as zero then."""
+        """Give the whole pages within these bytes back to the system, if it takes them."""
         start = _round_up(offset, mmap.PAGESIZE)
         end = (offset + length) // mmap.PAGESIZE * mmap.PAGESIZE
         if start < end:
-            self._memory.madvise(mmap.MADV_REMOVE, start, end - start)
+            with suppress(OSError):  # then they stay, and what is free may hold anything
+                self._memory.madvise(mmap.MADV_REMOVE, start, end - start)
 
 
 def available_bytes(root: str | os.PathLike[str] = _ROOT) -> int:
@@ -244,10 +247,14 @@ def _number(path: str) -> int | None:
 
 
 def _lines(path: str) -> list[str]:
+    """Return the lines of a file, none if there is no such file; OSError if it cannot be looked at
+    just now, as nothing is known then."""
     try:
         with open(path) as file:
             return file.read().splitlines()
-    except OSError:
+    except OSError as error:
+        if error.errno in _OWN_TROUBLE:
+            raise
         return []
 
 

@@ -152,11 +152,14 @@ class Supervisor:
         started = time.monotonic()
         try:
             writer = self._begin_spare() or self._begin_fresh()
-        except OSError as error:
-            self._judge(WriterUnavailable(f"no writer process can be started: {error}"))
+            if not self._watch(writer):
+                return None
+        except Exception as error:  # no descriptors, no memory, no processes
+            if self._writer is not None:
+                self._drop(self._writer)
+            if not (self._lazy and isinstance(error, OSError)):  # there, clients wait for better
+                self._judge(WriterUnavailable(f"no writer process can be started: {error!r}"))
             return 0.0
-        if not self._watch(writer):
-            return None
         status = self._drop(writer)
         lived = time.monotonic() - started if writer.ready else 0.0
         if not writer.ready:
@@ -172,7 +175,8 @@ class Supervisor:
     def _begin_fresh(self) -> Child:
         with fork_lock:
             writer = self._writer = self._new_child()
-        writer.begin()
+        if not writer.begin():
+            writer.kill()
         return writer
 
     def _begin_spare(self) -> Child | None:
