@@ -17,10 +17,13 @@ from torture.trial import Report
 
 from .life import Image, StoreBudget, in_child
 from .operations import MIB, SCENARIOS, Operation, Scenario, answers, contents
+from .watch import Watch
 
 FINDINGS_MAX = 20
-OTHER_SUCCESSORS = 8
-"""One successor in so many is of the other engine."""
+OTHERS = 6
+"""One successor, and one reader, in so many is of the other engine."""
+LOOKS_MAX = 5
+"""A reader looks so often on while somebody is dying."""
 
 
 @dataclass(frozen=True)
@@ -28,41 +31,13 @@ class Effort:
     """How many of the stores are somebody's last; beyond that they are chosen by chance."""
 
     stores: int
-    """At most so many of an operation's."""
+    """Of an operation that makes no more stores than this all are."""
+    sample: int
+    """Of others so many."""
     takeovers: int
     """At most so many of a takeover's."""
     share: float
     """The part of the states left behind whose takeover is killed as well."""
-
-
-class Watch:
-    """What readers may see while an operation runs: the state before it, then the one after."""
-
-    def __init__(self, before: Sequence[Any], after: Sequence[Any]) -> None:
-        self._pairs = list(zip(before, after, strict=True))
-        self._committed = False
-        self.looks = 0
-        self.problem = ""
-
-    def look(self, reader: Any) -> list[Any]:
-        """Read everything, and note what must not be."""
-        self.looks += 1
-        seen = []
-        try:
-            for (before, after), answer in zip(self._pairs, answers(reader), strict=True):
-                seen.append(answer)
-                self._note(len(seen), answer, before, after)
-        except ShmstoreError as error:
-            self.problem = f"a reader met {error!r}"
-        return seen
-
-    def _note(self, number: int, answer: Any, before: Any, after: Any) -> None:
-        if answer not in (before, after):
-            self.problem = f"answer {number} was neither that before nor that after"
-        elif before != after:
-            if self._committed and answer == before:
-                self.problem = f"answer {number} went back to the state before"
-            self._committed = answer == after
 
 
 class Ground:
@@ -143,7 +118,7 @@ class Trial:
             self._find("the undisturbed writer failed")
             return
         stores, after = self._budget.spent, contents(ground.readers[0])
-        for store in self._chosen(stores, self._effort.stores):
+        for store in self._chosen(stores, self._effort.stores, self._effort.sample):
             image.restore()
             self._where_killed = f"killed before store {store} of {stores}"
             self._die(act, store, before, after, kept)
@@ -158,44 +133,53 @@ class Trial:
         after: Sequence[Any],
         kept: int,
     ) -> None:
-        self._kill(act, store, Watch(before, after))
+        def state() -> Sequence[Any]:
+            return before if self._ground.committed == kept else after
+
+        self._kill(act, store, Watch(before, after), state)
         self.report.add("stores at which the writer was killed")
-        now = before if self._ground.committed == kept else after
+        now = state()
         again = self._rng.random() < self._effort.share
         if not again:
-            swap = self._rng.randrange(OTHER_SUCCESSORS) == 0
+            swap = self._rng.randrange(OTHERS) == 0
             self._succeed(now, self._engines[-1 if swap else 0])
             return
         image = Image(self._ground.fd, self._ground.memory)
         stores = self._succeed(now, self._engines[0])
         where = self._where_killed
-        for second in self._chosen(stores, self._effort.takeovers):
+        for second in self._chosen(stores, *[self._effort.takeovers] * 2):
             image.restore()
             self._where_killed = f"{where}, its successor before store {second} of {stores}"
-            self._kill(lambda: self._take_over(self._engines[0]), second, Watch(now, now))
+            self._kill(self._take_over, second, Watch(now, now), lambda: now)
             self.report.add("stores at which a takeover was killed")
             self._succeed(now, self._engines[0])
 
-    def _kill(self, act: Callable[[], None], store: int, watch: Watch) -> None:
-        """Have a child do this and die before that store, while a reader looks on; then all do."""
+    def _kill(
+        self,
+        act: Callable[[], None],
+        store: int,
+        watch: Watch,
+        now: Callable[[], Sequence[Any]],
+    ) -> None:
+        """Have a child do this and die before that store, while a reader looks on; then all do,
+        and must see what is the state now."""
         ground = self._ground
         self._budget.arm(store)
-        status = self._wait(in_child(act), lambda: watch.look(ground.readers[0]))
+        status = self._wait(in_child(act), lambda: watch.look(answers(ground.readers[0])))
         self.report.add("reads beside a dying writer", watch.looks)
         if status != -signal.SIGKILL:
             self._find(f"the writer was not killed: exit status {status}")
-        for reader in ground.readers:
-            watch.look(reader)
+        for reader in ground.readers[: 1 if self._rng.randrange(OTHERS) else None]:
+            if watch.look(answers(reader)) != now():
+                self._find("a reader after the kill sees another state than was committed")
         if watch.problem:
             self._find(watch.problem)
 
     def _succeed(self, now: Sequence[Any], engine: ModuleType) -> int:
         """Let a writer take over and go on; return the stores that the takeover made."""
-        for reader in self._ground.readers:
-            self._compare(reader, now, "a reader after the kill")
         self._budget.disarm()
         try:
-            owner = self._take_over(engine)
+            owner = self._ground.own(engine.Owner.take_over)
         except ShmstoreError as error:
             self._find(f"the takeover failed: {error!r}")
             return 0
@@ -209,8 +193,8 @@ class Trial:
         self.report.add("states checked")
         return stores
 
-    def _take_over(self, engine: ModuleType) -> Any:
-        return self._ground.own(engine.Owner.take_over)
+    def _take_over(self) -> None:
+        self._ground.own(self._engines[0].Owner.take_over)
 
     def _judge(self, owner: Any, now: Sequence[Any]) -> None:
         self._complain(owner)
@@ -227,8 +211,7 @@ class Trial:
         if owner.reader.get(scope, "life") != b"goes on":
             self._find("the successor's own record is not there")
         self._complain(owner)
-        for reader in self._ground.readers:
-            self._compare(reader, now, "a reader after the successor's first batch")
+        self._compare(self._ground.readers[0], now, "a reader after the successor's first batch")
 
     def _complain(self, owner: Any) -> None:
         if complaints := owner.check():
@@ -257,7 +240,7 @@ class Trial:
             if self._wait(in_child(create)) != 0:
                 self._find("the undisturbed writer failed")
             stores = self._budget.spent
-            for store in self._chosen(stores, self._effort.stores):
+            for store in self._chosen(stores, self._effort.stores, self._effort.sample):
                 self._where_killed = f"killed before store {store} of {stores}"
                 self._budget.arm(store)
                 if self._wait(in_child(create)) != -signal.SIGKILL:
@@ -271,7 +254,11 @@ class Trial:
     def _begin(self, engine: ModuleType, empty: Sequence[Any]) -> None:
         """Do what a writer does that finds the segment so."""
         formatted = engine.is_formatted(self._ground.memory)
-        owner = self._ground.own(engine.Owner.take_over if formatted else engine.Owner.create)
+        try:
+            owner = self._ground.own(engine.Owner.take_over if formatted else engine.Owner.create)
+        except ShmstoreError as error:
+            self._find(f"the successor failed: {error!r}")
+            return
         try:
             self._complain(owner)
             self._compare(owner.reader, empty, "the successor")
@@ -282,22 +269,21 @@ class Trial:
             owner.close()
         self.report.add("states checked")
 
-    def _wait(self, pid: int, meanwhile: Callable[[], Any] | None = None) -> int:
+    def _wait(self, pid: int, meanwhile: Callable[[], Any] = lambda: None) -> int:
         """Wait for a child, doing something; return its exit status, as subprocess has it."""
-        while True:
-            gone, status = os.waitpid(pid, os.WNOHANG if meanwhile else 0)
+        for _ in range(LOOKS_MAX):
+            gone, status = os.waitpid(pid, os.WNOHANG)
             if gone:
                 return os.waitstatus_to_exitcode(status)
-            if meanwhile:
-                meanwhile()
+            meanwhile()
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    def _chosen(self, stores: int, most: int) -> list[int]:
-        """Choose stores, most of them near the end: what comes before is staged in free memory."""
+    def _chosen(self, stores: int, most: int, sample: int) -> list[int]:
+        """Choose stores, many of them at the end: what comes before is staged in free memory."""
         if stores <= most:
             return list(range(stores))
-        last = set(range(stores - most // 2, stores))
-        rest = self._rng.sample(range(stores - most // 2), most - most // 2)
-        return sorted(last.union(rest))
+        last = stores - sample // 2
+        return [*sorted(self._rng.sample(range(last), sample - sample // 2)), *range(last, stores)]
 
     def _find(self, what: str) -> None:
         if len(self.report.findings) < FINDINGS_MAX:

@@ -121,7 +121,8 @@ class Image:
 
 def _ranges(fd: int) -> list[tuple[int, int]]:
     """Return (start, end) of the parts of a file that are no holes."""
-    found, at = [], 0
+    found: list[tuple[int, int]] = []
+    at = 0
     while True:
         try:
             start = os.lseek(fd, at, os.SEEK_DATA)

@@ -129,11 +129,6 @@ def grow_the_index(owner: Any) -> None:
         owner.put("u", "", f"g{i}", b"")
 
 
-def fill_new_extents(owner: Any) -> None:
-    for i in range(5):
-        owner.put("u", "", f"large{i}", b"z" * 150_000)
-
-
 def settle(owner: Any) -> None:
     while owner.settle():
         pass
@@ -156,7 +151,6 @@ OPERATIONS = (
     settle,
     clear,
     grow_the_index,
-    fill_new_extents,
 )
 """Each can follow the one before it, and each can follow ``fill``."""
 
@@ -383,7 +377,7 @@ SCENARIOS = (
     Scenario(
         "return", load_much, (delete_much, settle, put_into_returned_extents, settle), 24 * MIB
     ),
-    Scenario("large", put_new, (put_1_mib, put_1_mib, settle), 8 * MIB),
+    Scenario("large", put_new, (put_1_mib, settle), 8 * MIB),
     Scenario(
         "full",
         fill_all,

@@ -13,10 +13,14 @@ from torture.trial import Budget, Report
 
 from .engine import Effort, Trial
 from .life import StoreBudget, watch_pure
+from .stack import Stack
 
-EVERY = Effort(stores=1200, takeovers=6, share=0.1)
-SOME = Effort(stores=24, takeovers=6, share=0.5)
-FEW = Effort(stores=5, takeovers=2, share=0.2)
+EVERY = Effort(stores=4200, sample=400, takeovers=6, share=0.05)
+SOME = Effort(stores=40, sample=20, takeovers=6, share=0.5)
+FEW = Effort(stores=4, sample=4, takeovers=2, share=0.25)
+LEAST_KILLS, SHORT_KILLS = 200, 30
+BOTH_SHARE = 0.2
+"""The part of the kills of a whole server that take the client along."""
 
 
 def main() -> int:
@@ -28,9 +32,25 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="the least that says anything")
     options = parser.parse_args()
     budget = Budget(options.seconds, options.seed, options.part)
-    report = _engine(budget, options.part, options.short)
+    if options.part == "stack":
+        report = _stack(budget, options.short)
+    else:
+        report = _engine(budget, options.part, options.short)
     print(json.dumps(vars(report)))
     return 0
+
+
+def _stack(budget: Budget, short: bool) -> Report:
+    stack = Stack(StoreBudget(), budget.seed)
+    with stack.running():
+        least = SHORT_KILLS if short else LEAST_KILLS
+        while True:
+            for number, store in stack.chances():
+                if least <= 0 and (stack.report.findings or budget.left() <= 0):
+                    return stack.report
+                kill = stack.kill_both if budget.rng.random() < BOTH_SHARE else stack.kill_writer
+                kill(number, store)
+                least -= 1
 
 
 def _engine(budget: Budget, name: str, short: bool) -> Report:
