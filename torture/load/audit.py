@@ -20,6 +20,7 @@ from .values import (
     group_keys,
     is_certified,
     item_of,
+    line_key,
     register_key,
     twin_key,
 )
@@ -55,6 +56,7 @@ def _counters(ledger: Ledger, client: shmstore.Client) -> Iterator[Finding]:
         for what, seen, count in (
             ("twin", twins[number], Count.TWIN),
             ("swaps", swapped.get(number, 0), Count.SWAPS),
+            ("line", counters.get(line_key(number), 0), Count.LINE),
         ):
             low, high = ledger.acknowledged(number, count), ledger.begun(number, count)
             yield from _between(f"{what} of client {number}", seen, low, high)

@@ -28,12 +28,13 @@ from .values import (
     is_certified,
     item_key,
     item_of,
+    line_key,
     register_key,
     twin_key,
 )
 from .worker import PAUSE_SECONDS, TIMEOUTS, Disconnected, Worker
 
-LINES = 5
+LINES = (2, 10, 100)
 """Operations in one pipeline."""
 TRIES = 3
 """Of a compare-and-swap that others are faster than."""
@@ -128,13 +129,19 @@ class Changer:
         self._see_sum(result)
 
     def _increment_line(self) -> None:
-        self._begin(Count.SUM, LINES)
+        """Many at once, so that the writer often dies between a commit and its answer."""
+        length = self._rng.choice(LINES)
+        low = self._ledger.acknowledged(self._me, Count.LINE)
+        high = self._begin(Count.LINE, length)
         with self._worker.operation("a pipeline of increments"):
             with self._counters.pipeline() as line:
-                replies = [line.increment("sum") for _ in range(LINES)]
-        self._add(Count.SUM, LINES)
-        for reply in replies:
-            self._see_sum(reply.result())
+                replies = [line.increment(line_key(self._me)) for _ in range(length)]
+        self._add(Count.LINE, length)
+        results = [reply.result() for reply in replies]
+        if results != list(range(results[0], results[0] + length)) or results[0] <= low:
+            self._ledger.report("lost", f"increments after {low} led to {results}")
+        if results[-1] > high:
+            self._ledger.report("twice", f"{high} increments led to {results[-1]}")
 
     def _see_sum(self, result: int) -> None:
         if result <= self._sum:
@@ -178,13 +185,14 @@ class Changer:
         self._acknowledge(Count.REGISTER + which, number)
 
     def _put_line(self, which: int) -> None:
-        number = self._begin(Count.REGISTER + which, LINES)
+        length = self._rng.choice(LINES[:-1])
+        number = self._begin(Count.REGISTER + which, length)
         key = register_key(self._me, which)
         with self._worker.operation("a pipeline of puts"):
             with self._values.pipeline() as line:
-                for step in range(LINES):
-                    line[key] = certified(key, number - LINES + 1 + step)
-        self._acknowledge(Count.REGISTER + which, number, LINES)
+                for step in range(1 - length, 1):
+                    line[key] = certified(key, number + step)
+        self._acknowledge(Count.REGISTER + which, number, length)
 
     def _replace(self, which: int) -> None:
         """Delete and put in one transaction: nobody sees that it was gone."""

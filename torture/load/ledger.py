@@ -51,6 +51,8 @@ class Count(IntEnum):
 
     SUM = 0
     """Increments of the number that all clients increment."""
+    LINE = auto()
+    """Increments of a number that this client alone increments, many in one pipeline."""
     TWIN = auto()
     """Transactions that increment a number of all and one of the client's own."""
     SWAPS = auto()

@@ -26,6 +26,7 @@ from .values import (
     is_certified,
     item_key,
     item_of,
+    line_key,
     register_key,
     twin_key,
 )
@@ -70,8 +71,8 @@ class Reader:
             partial(self._see_register, "get_versioned", self._get_versioned),
             partial(self._see_register, "record", self._get_record),
             self._see_registers, self._see_group, self._see_all_values, self._see_pair,
-            self._see_sum, self._see_twins, self._see_swapped, self._see_queue, self._see_taken,
-            self._see_page, self._see_things, self._see_count,
+            self._see_sum, self._see_line, self._see_twins, self._see_swapped, self._see_queue,
+            self._see_taken, self._see_page, self._see_things, self._see_count,
         ]  # fmt: skip
 
     def look(self) -> None:
@@ -123,6 +124,12 @@ class Reader:
         with self._worker.operation("get"):
             seen = self._counters.get("sum", 0)
         self._judge("sum", seen, low, self._ledger.total_begun(Count.SUM))
+
+    def _see_line(self, client: int) -> None:
+        low = self._ledger.acknowledged(client, Count.LINE)
+        with self._worker.operation("get"):
+            seen = self._counters.get(line_key(client), 0)
+        self._judge(line_key(client), seen, low, self._ledger.begun(client, Count.LINE))
 
     def _see_swapped(self, client: int) -> None:
         low = self._ledger.acknowledged(client, Count.SWAPS)

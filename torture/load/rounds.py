@@ -22,7 +22,7 @@ from .audit import audit
 from .clients import work
 from .ledger import CLIENTS_MAX, KINDS, READERS_MAX, Finding, Flag, Ledger, State, milliseconds
 from .readers import look
-from .worker import SLACK_SECONDS, TIMEOUTS, Process
+from .worker import READER_TIMEOUT, SLACK_SECONDS, TIMEOUTS, Process
 
 CLIENTS, READERS = 3, 2
 NAME = "load"
@@ -32,11 +32,14 @@ POLL_SECONDS = 0.002
 ANSWER_SECONDS = 1.0
 GONE_SECONDS = 5.0
 AFTERMATH_SECONDS = 0.1
-PACES = (0.03, 0.3), (0.1, 1.0)
+PACES = (0.02, 0.15), (0.1, 0.6)
 """Pauses between kills, in seconds; a round has one of them."""
 STOP_SECONDS = 0.01, 0.3
-CHAOS = {"writer": 5, "client": 2, "reader": 2, "supervisor": 1}
+KILLS = {"writer": 6, "client": 2, "reader": 1}
+STOPS = {"writer": 4, "client": 3, "reader": 8, "supervisor": 2}
 """How often each is chosen."""
+STOPPED_SHARE = 0.5
+"""Of what is done."""
 
 
 def play(report: Report, rng: random.Random, what: str, seconds: float, writer_kills: int) -> None:
@@ -124,18 +127,12 @@ class Round:
 
     def _watch(self) -> None:
         """Find operations that do not end, and workers that ended."""
-        for workers, new in (
-            (self._clients, self._new_client),
-            (self._readers, self._new_reader),
-        ):
-            for place, process in enumerate(workers):
-                deadline = self._ledger.state(process.number, State.DEADLINE)
-                is_late = deadline and milliseconds() > deadline
-                if is_late:
-                    self._find(Finding("late", f"still under way:\n{self._stacks_of(process)}"))
-                elif process.alive:
-                    continue
-                self._replace(workers, place, new)
+        for process in (*self._clients, *self._readers):
+            deadline = self._ledger.state(process.number, State.DEADLINE)
+            if deadline and milliseconds() > deadline:
+                self._find(Finding("late", f"still under way:\n{self._stacks_of(process)}"))
+            elif not process.alive:
+                self._find(Finding("other", f"worker {process.number} has ended"))
         self._collect()
 
     def _stacks_of(self, process: Process) -> str:
@@ -163,10 +160,9 @@ class Round:
             time.sleep(self._rng.uniform(*self._pace))
             self._continue_stopped()
             self._watch()
-            whom = self._rng.choices(list(CHAOS), list(CHAOS.values()))[0]
-            if self._rng.random() < 0.4:
-                self._stop(whom)
-            elif self._kill(whom):
+            if self._rng.random() < STOPPED_SHARE:
+                self._stop(self._rng.choices(list(STOPS), list(STOPS.values()))[0])
+            elif self._kill(whom := self._rng.choices(list(KILLS), list(KILLS.values()))[0]):
                 killed += whom == "writer"
             if self._report.findings:
                 break
@@ -227,25 +223,27 @@ class Round:
             self._find(finding)
 
     def kill_supervisor(self, auditor: shmstore.Client) -> None:
-        """Kill the process that started the server, and perhaps the writer with it."""
+        """Kill the process that started the server, perhaps with its writer killed or stopped."""
         time.sleep(self._rng.uniform(*self._pace))
         self._ledger.words[Flag.GONE] = 1
         writer = self._starter.writer_pid
-        with_writer = self._rng.random() < 0.3
+        before = self._rng.choice((None, signal.SIGKILL, signal.SIGSTOP))
+        if before is not None and writer is not None:
+            _signal(writer, before)
+        children = list(children_of(self._starter.pid))
         self._starter.kill()
-        if with_writer and writer is not None:
-            _signal(writer, signal.SIGKILL)
         self._report.add("supervisors killed")
-        if writer is not None and not wait_until(lambda: not is_running(writer), GONE_SECONDS):
-            self._find(Finding("other", f"the writer outlives its server by {GONE_SECONDS} s"))
+        if not wait_until(lambda: not any(map(is_running, children)), GONE_SECONDS):
+            self._find(Finding("other", f"a writer outlives its server by {GONE_SECONDS} s"))
         self._await_clients()
         time.sleep(AFTERMATH_SECONDS)  # readers go on in what they have mapped
         self._ledger.words[Flag.END] = 1
         for process in self._readers:
-            if not process.join(SLACK_SECONDS + TIMEOUTS[1]):
+            if not process.join(SLACK_SECONDS + READER_TIMEOUT):
                 self._find(Finding("late", f"a reader does not end:\n{self._stacks_of(process)}"))
         self._collect()
-        self._find_all(audit(self._ledger, auditor))
+        if not self._report.findings:  # else it may still be changed
+            self._find_all(audit(self._ledger, auditor))
 
     def _await_clients(self) -> None:
         """Every client has to get a named error within its time limit."""
@@ -321,6 +319,13 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 def is_running(pid: int) -> bool:
     """Tell whether there is such a process, and not only its exit status."""
     return _stat(pid)[:1] not in ([], ["Z"])
+
+
+def children_of(pid: int) -> Iterator[int]:
+    """Yield the children of a process."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and _parent(int(entry)) == pid:
+            yield int(entry)
 
 
 def _parent(pid: int) -> int:

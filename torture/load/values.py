@@ -72,6 +72,11 @@ def item_of(key: object) -> tuple[int, int]:
     return int(client), int(number)
 
 
+def line_key(client: int) -> str:
+    """Return the key of the counter that a client increments in pipelines."""
+    return f"line-{client}"
+
+
 def twin_key(client: int) -> str:
     """Return the key of the counter that is a client's own."""
     return f"twin-{client}"
