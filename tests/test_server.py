@@ -423,6 +423,16 @@ def test_a_relative_path_of_modules_and_a_lost_working_directory_do_not_matter(
         server.table("t")["k"] = 1
 
 
+def test_the_writer_finds_the_package_where_its_starter_found_it(monkeypatch):
+    def holds_it(entry: str) -> bool:
+        return os.path.exists(os.path.join(entry, "shmstore", "__init__.py"))
+
+    # As where an import hook finds it, or a directory that is not in the path any more.
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if not holds_it(entry)])
+    with shmstore.start(capacity=CAPACITY) as server:
+        server.table("t")["k"] = 1
+
+
 def test_a_server_cannot_be_pickled_and_says_what_can():
     with shmstore.start(capacity=CAPACITY, lazy=True) as server:
         with pytest.raises(ShmstoreError, match=r"server\.address"):

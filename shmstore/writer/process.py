@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
 import socket
 from contextlib import suppress
@@ -33,9 +34,12 @@ def stand_by(
 
     The segment is not touched. ``status_fd`` is told "begun" when the byte came.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _wake_by(lifeline_fd)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     own = _identity(socket_path)
+    waiting = select.poll()
+    waiting.register(lifeline_fd, select.POLLIN)
+    waiting.poll()  # who waits in read() is not sent the signal
     if not os.read(lifeline_fd, 1):
         _unlink(socket_path, own)
         return False
