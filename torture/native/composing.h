@@ -149,6 +149,14 @@ compose_value(struct composed *out, uint64_t *random)
         "\xCB@\x09!\xFBTD-\x18",
     };
     uint8_t long_value[300];
+    if (chance(random, 16) == 0) {
+        uint8_t deep[80];
+        memset(deep, 0x91, sizeof deep);
+        deep[sizeof deep - 1] = 1;
+        size_t size = 1 + chance(random, sizeof deep);
+        compose_bytes(out, random, deep + sizeof deep - size, size);
+        return;
+    }
     if (chance(random, 4)) {
         const char *value = values[chance(random, sizeof values / sizeof *values)];
         compose_bytes(out, random, value, strlen(value));

@@ -177,9 +177,14 @@ round_end(void)
 {
     for (at = stores; at < stores + STATES; at++) {
         if (at->used) {
+            uint64_t before = unused();
             owner_close(&at->owner);
             take_over();
             check_records(true);
+            if (unused() != before) {
+                give_up("%llu granules are unused and the next writer finds %llu",
+                        (unsigned long long)before, (unsigned long long)unused());
+            }
             owner_close(&at->owner);
             store_reset(at);
         }

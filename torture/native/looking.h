@@ -9,11 +9,11 @@
 
 /* Return where the object at ``at`` ends, SIZE_MAX if it is not whole. */
 static size_t
-object_end(const unsigned char *bytes, size_t at, size_t end, int depth)
+object_end(const unsigned char *bytes, size_t at, size_t end)
 {
     static const int after[] = {1,  1,  2,  4,  1,  2,  4,   -4, -8, -1, -2, -4, -8, -1, -2,
                                 -4, -8, -2, -3, -5, -9, -17, 1,  2,  4,  2,  4,  2,  4};
-    if (at >= end || bytes[at] == 0xC1 || depth > 40) {
+    if (at >= end || bytes[at] == 0xC1) {
         return SIZE_MAX;
     }
     unsigned first = bytes[at++];
@@ -49,7 +49,7 @@ object_end(const unsigned char *bytes, size_t at, size_t end, int depth)
         return SIZE_MAX;
     }
     for (at += raw; inner && at != SIZE_MAX; inner--) {
-        at = object_end(bytes, at, end, depth + 1);
+        at = object_end(bytes, at, end);
     }
     return at;
 }
@@ -67,7 +67,7 @@ static void
 check_parsed(struct span message, const struct request *request)
 {
     struct cursor cursor = request->pairs;
-    if (object_end(message.data, 0, message.size, 0) != message.size) {
+    if (object_end(message.data, 0, message.size) != message.size) {
         give_up("a message that is not one object was taken for a request");
     }
     if (request->oldest > request->id || request->id - request->oldest >= IN_FLIGHT) {
@@ -83,7 +83,7 @@ check_parsed(struct span message, const struct request *request)
         }
         check_inside(message, key, "key");
         check_inside(message, value, "value");
-        if (has_values(request) && object_end(value.data, 0, value.size, 0) != value.size) {
+        if (has_values(request) && object_end(value.data, 0, value.size) != value.size) {
             give_up("a value that is not one object was taken");
         }
     }
@@ -99,8 +99,8 @@ walk_bytes(struct span bytes)
         return;
     }
     const unsigned char *stop = packed_skip(start, end);
-    size_t expected = object_end(start, 0, bytes.size, 0);
-    if (expected != SIZE_MAX && stop != start + expected) {
+    size_t expected = object_end(start, 0, bytes.size);
+    if (stop != (expected == SIZE_MAX ? NULL : start + expected)) {
         give_up("a value of %zu bytes was not found to end there", expected);
     }
     if (is_one_object(bytes) && stop != end) {

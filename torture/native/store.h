@@ -145,6 +145,21 @@ store_begin(int state)
     pristine_keep(&at->pristine);
 }
 
+/* How much of the memory nothing leads to, in granules. */
+static uint64_t
+unused(void)
+{
+    struct fault fault = {.text = ""};
+    struct blocks blocks = {0};
+    uint64_t sum = 0;
+    must(staging_unused_blocks(&at->owner.staging, &blocks, &fault), "blocks", &fault);
+    for (size_t i = 0; i < blocks.count; i++) {
+        sum += blocks.items[i].size;
+    }
+    free(blocks.items);
+    return sum;
+}
+
 static void
 store_reset(struct store *store)
 {
