@@ -51,7 +51,7 @@ class Child:
         self.speaks = True
         """Whether its report may still go on."""
         self._report = b""
-        with ExitStack() as theirs, ExitStack() as ours:
+        with ExitStack() as theirs, ExitStack() as ours, ExitStack() as on_failure:
             lifeline, end = socket.socketpair()
             self._lifeline = ours.enter_context(lifeline)
             lifeline_fd = theirs.enter_context(end).fileno()
@@ -65,7 +65,11 @@ class Child:
             command = _COMMAND.format(
                 path=_absolute_path(), descriptors=descriptors, address=address
             )
-            self._process = subprocess.Popen(
+            # In two steps: Popen may fail when the process runs. That would take the end of its
+            # lifeline for the end of this one, and remove the socket.
+            self._process = subprocess.Popen.__new__(subprocess.Popen)
+            on_failure.callback(_kill, self._process)
+            self._process.__init__(  # type: ignore[misc]
                 [sys.executable, "-c", command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -74,6 +78,7 @@ class Child:
                 start_new_session=True,  # Ctrl-C at the terminal is not meant for it
             )
             self._ends = ours.pop_all()
+            on_failure.pop_all()
 
     @property
     def pid(self) -> int:
@@ -148,6 +153,13 @@ class Child:
         """In a forked child: close what was inherited; the process is another's child."""
         self.close()
         self._process.returncode = 0  # else Popen complains that it was not waited for
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a process whose start failed, if there is one."""
+    if getattr(process, "pid", None):
+        process.kill()
+        process.wait()
 
 
 def _raised(descriptor: int, stack: ExitStack) -> int:

@@ -12,6 +12,7 @@ import os
 import select
 import threading
 import time
+from contextlib import ExitStack, suppress
 
 from .. import runtime
 from ..errors import CorruptSegment, FormatMismatch, ShmstoreError, WriterUnavailable
@@ -63,9 +64,11 @@ class Supervisor:
         )
         try:
             self._thread.start()
-        except BaseException:
+        except BaseException as error:
             os.close(self._alarm)
             os.close(self._alarm_end)
+            if isinstance(error, RuntimeError):
+                raise WriterUnavailable(f"nothing can keep a writer alive: {error}") from None
             raise
         _supervisors.add(self)
 
@@ -90,20 +93,27 @@ class Supervisor:
         """End the writer and the thread, remove the socket. Nothing in a forked child."""
         if not self.is_ours:
             return
-        with self._close_lock:
+        with self._close_lock, ExitStack() as rest:
             if self._closed:
                 return
-            self._closed = True
+            # Whatever fails: without its lifeline a writer ends by itself.
+            rest.callback(self._let_go)
             runtime.unlink(self._bound)
-            os.write(self._alarm_end, b"!")
+            with fork_lock:
+                self._closed = True
+                with suppress(OSError):
+                    os.write(self._alarm_end, b"!")
+                os.close(self._alarm_end)  # which is an order, too
             self._thread.join()
             if self._spare is not None:
                 self._drop(self._spare)
             if self._writer is not None:
                 self._writer.end()
-            with fork_lock:
-                _supervisors.discard(self)
-                self._close_descriptors()
+
+    def _let_go(self) -> None:
+        with fork_lock:
+            _supervisors.discard(self)
+            self._close_descriptors()
 
     def disown(self) -> None:
         """In a forked child: close what was inherited; it is to live as long as its parent."""
@@ -111,6 +121,8 @@ class Supervisor:
             if child is not None:
                 child.disown()
         self._close_descriptors()
+        if not self._closed:
+            os.close(self._alarm_end)
 
     def _close_descriptors(self) -> None:
         for child in (self._writer, self._spare):
@@ -118,7 +130,7 @@ class Supervisor:
                 child.close()
         self._writer = self._spare = None
         self._bound.listener.close()
-        for descriptor in (self._memory_fd, self._alarm, self._alarm_end):
+        for descriptor in (self._memory_fd, self._alarm):
             os.close(descriptor)
 
     # The thread.
@@ -151,16 +163,16 @@ class Supervisor:
         """Start a writer and watch it; return how long it lived, None when told to close."""
         started = time.monotonic()
         try:
+            if self._writer is not None:
+                self._drop(self._writer)  # left by a turn that failed
             writer = self._begin_spare() or self._begin_fresh()
             if not self._watch(writer):
                 return None
+            status = self._drop(writer)
         except Exception as error:  # no descriptors, no memory, no processes
-            if self._writer is not None:
-                self._drop(self._writer)
             if not (self._lazy and isinstance(error, OSError)):  # there, clients wait for better
                 self._judge(WriterUnavailable(f"no writer process can be started: {error!r}"))
             return 0.0
-        status = self._drop(writer)
         lived = time.monotonic() - started if writer.ready else 0.0
         if not writer.ready:
             self._judge(
@@ -176,7 +188,7 @@ class Supervisor:
         with fork_lock:
             writer = self._writer = self._new_child()
         if not writer.begin():
-            writer.kill()
+            raise ConnectionError("it cannot be told to begin")
         return writer
 
     def _begin_spare(self) -> Child | None:
@@ -284,7 +296,9 @@ class Supervisor:
         poll.register(self._alarm, select.POLLIN)
         if descriptor is not None:
             poll.register(descriptor, select.POLLIN)
-        return self._alarm in dict(poll.poll(None if seconds is None else seconds * 1000))
+        with suppress(OSError):
+            return self._alarm in dict(poll.poll(None if seconds is None else seconds * 1000))
+        return False
 
 
 _supervisors: set[Supervisor] = set()
