@@ -23,10 +23,11 @@ from .judge import (
     STATES,
     STATES_PURE,
     STATES_UNDONE,
+    Broken,
     Judge,
 )
 from .life import Doom, Life, Memory
-from .scene import KINDS, ROOMY, USUAL, Choice, Turn, roomy
+from .scene import KINDS, Choice, Turn
 
 LEAST = 1_000_000
 FINDINGS_MAX = 5
@@ -95,14 +96,14 @@ def shipped() -> ModuleType:
 def _segment(native: ModuleType, code: range, budget: Budget, report: Report, least: int) -> None:
     """Let some writers follow each other on one segment."""
     rng = budget.rng
-    fill, capacity = rng.choices([kind[:2] for kind in KINDS], [kind[2] for kind in KINDS])[0]
+    fill, capacity, choice = KINDS[int(report.counts["segments"]) % len(KINDS)]
     memory = Memory(native, capacity, fill, rng)
     judge = Judge(memory.fd, native, report, rng)
     report.add("segments")
     try:
-        for number in range(rng.randrange(3, 8)):
+        for number in range(rng.randrange(2, 5)):
             whole = rng.random() < WHOLE
-            turns = _turns(rng, ROOMY if fill is roomy else USUAL, number)
+            turns = _turns(rng, choice, number)
             doom = _doom(rng, whole, least)
             life = Life(native, memory, code, turns, whole)
             try:
@@ -111,10 +112,11 @@ def _segment(native: ModuleType, code: range, budget: Budget, report: Report, le
                     report.add("of these, in their takeover", not life.operations)
             except Refused:
                 raise
-            except Exception:
+            except Exception as error:
+                what = error if isinstance(error, Broken) else traceback.format_exc()
                 report.findings.append(
                     f"seed {budget.seed}, segment {report.counts['segments']} ({fill.__name__}), "
-                    f"writer {number}, {life}: {traceback.format_exc()}"
+                    f"writer {number}, {life}: {what}"
                 )
             finally:
                 report.add(STEPPED, life.inside)
@@ -142,5 +144,5 @@ def _doom(rng: random.Random, whole: bool, most: int) -> Doom:
     if whole and chance < 0.5:
         return Doom(most, states=rng.randrange(1, 20), delay=rng.randrange(3000))
     if chance < 0.8:
-        return Doom(most, undone=rng.randrange(1, 30), delay=rng.randrange(5))
+        return Doom(most, undone=rng.randrange(1, 16), delay=rng.randrange(5))
     return Doom(min(most, rng.randrange(150_000)))

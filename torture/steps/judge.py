@@ -10,6 +10,7 @@ from typing import Any
 from shmstore import pure, segment
 from shmstore.layout import (
     COMMITTED_WORD,
+    EXTENT_END_WORD,
     FREE_CLOCK_WORD,
     HEAP_START,
     HORIZON_WORD,
@@ -38,7 +39,7 @@ ON_EVERY = 8
 SECOND_KILL = 0.2
 """So often a takeover that takes something back is killed as well."""
 HEADER_WORDS = HEAP_START // WORD_BYTES
-COMPARED_BYTES = 1 << 18
+COMPARED_BYTES = 2 << 20
 """What a takeover takes back is looked for below this; little of it lies beyond."""
 
 
@@ -77,7 +78,7 @@ class Judge:
 
         None is a takeover, which changes none.
         """
-        self._header, self._real = list(self._words[:HEADER_WORDS]), self._real_bytes()
+        self._header, self._returned = list(self._words[:HEADER_WORDS]), self._returned_bytes()
         with self._copy() as memory:
             owner = pure.Owner.take_over(memory, nothing, nothing)
             notes = _Notes(owner)
@@ -98,14 +99,15 @@ class Judge:
         done = (
             words[ROOT_WORD] != before[ROOT_WORD],
             words[HORIZON_WORD] != before[HORIZON_WORD],
-            self._real_bytes() > self._real,
-            self._real_bytes() < self._real,
+            words[EXTENT_END_WORD] != before[EXTENT_END_WORD],
+            self._returned_bytes() > self._returned,
         )
         for name, count in zip(OPERATIONS_THAT, done, strict=True):
             self._report.add(name, count)
 
-    def _real_bytes(self) -> int:
-        return os.fstat(self._fd).st_blocks
+    def _returned_bytes(self) -> int:
+        extended: int = self._words[EXTENT_END_WORD]
+        return extended - os.fstat(self._fd).st_blocks * 512
 
     def judge(self) -> bool:
         """Judge the segment as it is now; return whether a takeover took anything back.

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from shmstore.codec import pack
+from shmstore.layout import RESERVE_DIVISOR, SEGMENT_USED_MAX
 from shmstore.protocol import CLIENT_ID_BYTES, build_request, parse_request
 from shmstore.writer.batch import Batch
 from shmstore.writer.operations import Operations
 from shmstore.writer.sessions import Session, Sessions
 
 MIB = 1 << 20
+LISTS_MAX = 8
+"""Lists of a segment that was just filled, each with a word of its own."""
 STORE = ("s", "global")
 INDEXES = (b"\x92status\x01", b"\x92status\x02", b"\x92region")
 PLACES = (("t", ""), ("u", ""), STORE, ("p", ""), ("", ""), ("", "s"))
@@ -151,8 +154,8 @@ def clear(desk: Desk, rng: random.Random) -> None:
 
 
 def put_many_new(desk: Desk, rng: random.Random) -> None:
-    for number in range(rng.choice((3, 26))):
-        desk.owner.put("u", "", f"g{number}", b"")
+    for _ in range(rng.randrange(2, 7)):
+        desk.owner.put("u", "", f"g{rng.randrange(60)}", b"")
     desk.owner.commit()
 
 
@@ -208,17 +211,17 @@ def wear(desk: Desk, rng: random.Random) -> None:
 
 
 def extend(desk: Desk, rng: random.Random) -> None:
-    """Put what fits into no free block of the first extent."""
-    desk.owner.put(*LARGE, f"z{rng.randrange(3)}", bytes(rng.randrange(60_000, 70_000)))
+    """Put what the first extent has no room for, once or twice."""
+    desk.owner.put(*LARGE, f"z{rng.randrange(3)}", bytes(rng.randrange(6_000, 9_000)))
     desk.owner.commit()
 
 
 def give_back(desk: Desk, rng: random.Random) -> None:
-    """Delete so much that extents go back to the system."""
+    """Delete so much that extents go back to the system when that leaves the quarantine."""
     desk.bare.put(*LARGE, "huge", bytes(9 * MIB))
     desk.bare.commit()
-    desk.owner.remove(*LARGE, "huge")
-    desk.owner.commit()
+    desk.bare.remove(*LARGE, "huge")
+    desk.bare.commit()
     while desk.owner.settle():
         pass
 
@@ -238,7 +241,8 @@ USUAL: Choice = (
     (serve_others, 2),
     (wear, 3),
 )
-ROOMY: Choice = (*USUAL, (extend, 6), (give_back, 3))
+CROWDED: Choice = (*USUAL, (put_many_new, 12), (thin_out, 3))
+ROOMY: Choice = (*USUAL, (extend, 12), (give_back, 6))
 """Operations, and how often each is chosen."""
 
 
@@ -255,11 +259,13 @@ def fill(owner: Any, rng: random.Random) -> None:
 def crowd(owner: Any, rng: random.Random) -> None:
     """Fill the index with words of deleted records: few more, and its segment is split."""
     fill(owner, rng)
-    for number in range(390):
-        owner.put("u", "", f"d{number}", b"")
+    used = owner.reader.info()["insertions"] + LISTS_MAX
+    keys = [f"d{number}" for number in range(SEGMENT_USED_MAX - used)]
+    for key in keys:
+        owner.put("u", "", key, b"")
     owner.commit()
-    for number in range(390):
-        owner.remove("u", "", f"d{number}")
+    for key in keys:
+        owner.remove("u", "", key)
     owner.commit()
 
 
@@ -272,14 +278,20 @@ def deepen(owner: Any, rng: random.Random) -> None:
 
 
 def roomy(owner: Any, rng: random.Random) -> None:
-    """Use most of the first extent."""
+    """Use most of the first extent, up to the reserve and a little more."""
     fill(owner, rng)
-    owner.put(*LARGE, "most", bytes(590_000))
+    free = owner.statistics()["free"] - owner.reader.capacity // RESERVE_DIVISOR
+    owner.put(*LARGE, "most", bytes(free - 6_000))
     owner.commit()
 
 
-KINDS = ((fill, MIB, 3), (crowd, MIB, 3), (deepen, MIB, 2), (roomy, 12 * MIB, 2))
-"""How a segment is made, its capacity, and how often it is chosen."""
+KINDS = (
+    (crowd, MIB, CROWDED),
+    (roomy, 12 * MIB, ROOMY),
+    (deepen, MIB, CROWDED),
+    (fill, MIB, USUAL),
+)
+"""How a segment is made, its capacity, and what is done to it."""
 
 
 def sight(reader: Any) -> list[Any]:
