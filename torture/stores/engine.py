@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -9,14 +10,14 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from shmstore import segment
 from shmstore.errors import ShmstoreError, StoreFull
 from torture.trial import Report
 
 from .life import Image, StoreBudget, in_child
-from .operations import MIB, SCENARIOS, Operation, Scenario, answers, contents
+from .operations import MIB, SCENARIOS, Operation, Scenario, answers, contents, settle
 from .watch import Watch
 
 FINDINGS_MAX = 20
@@ -38,6 +39,20 @@ class Effort:
     """At most so many of a takeover's."""
     share: float
     """The part of the states left behind whose takeover is killed as well."""
+
+
+class State(NamedTuple):
+    """A committed state: what readers see, and how much memory it takes when all is settled."""
+
+    contents: list[Any]
+    figures: list[int]
+
+
+def settled_figures(owner: Any) -> list[int]:
+    """Settle; return the shape of the index, and the bytes in use."""
+    settle(owner)
+    statistics = owner.statistics()
+    return [statistics[name] for name in ("index_segments", "index_depth", "used")]
 
 
 class Ground:
@@ -112,12 +127,16 @@ class Trial:
             owner.commit()
 
         image = Image(ground.fd, ground.memory)
-        before, kept = contents(ground.readers[0]), ground.committed
+        kept = ground.committed
+        before = State(contents(ground.readers[0]), self._figures(lambda: None))
+        image.restore()
         self._budget.disarm()
         if self._wait(in_child(act)) != 0:
             self._find("the undisturbed writer failed")
             return
-        stores, after = self._budget.spent, contents(ground.readers[0])
+        stores, seen = self._budget.spent, contents(ground.readers[0])
+        image.restore()
+        after = State(seen, self._figures(act))
         for store in self._chosen(stores, self._effort.stores, self._effort.sample):
             image.restore()
             self._where_killed = f"killed before store {store} of {stores}"
@@ -125,18 +144,33 @@ class Trial:
         image.restore()
         act()
 
+    def _figures(self, act: Callable[[], None]) -> list[int]:
+        """Return the figures that the writer has after doing this; it happens in a child."""
+        reading, writing = os.pipe()
+
+        def tell() -> None:
+            act()
+            os.write(writing, json.dumps(settled_figures(self._ground.owner)).encode())
+
+        pid = in_child(tell)
+        os.close(writing)
+        said = os.read(reading, 1024)
+        os.close(reading)
+        os.waitpid(pid, 0)
+        return list(json.loads(said))
+
     def _die(
         self,
         act: Callable[[], None],
         store: int,
-        before: Sequence[Any],
-        after: Sequence[Any],
+        before: State,
+        after: State,
         kept: int,
     ) -> None:
-        def state() -> Sequence[Any]:
+        def state() -> State:
             return before if self._ground.committed == kept else after
 
-        self._kill(act, store, Watch(before, after), state)
+        self._kill(act, store, Watch(before.contents, after.contents), state)
         self.report.add("stores at which the writer was killed")
         now = state()
         again = self._rng.random() < self._effort.share
@@ -150,7 +184,8 @@ class Trial:
         for second in self._chosen(stores, *[self._effort.takeovers] * 2):
             image.restore()
             self._where_killed = f"{where}, its successor before store {second} of {stores}"
-            self._kill(self._take_over, second, Watch(now, now), lambda: now)
+            watch = Watch(now.contents, now.contents)
+            self._kill(self._take_over, second, watch, lambda: now)
             self.report.add("stores at which a takeover was killed")
             self._succeed(now, self._engines[0])
 
@@ -159,7 +194,7 @@ class Trial:
         act: Callable[[], None],
         store: int,
         watch: Watch,
-        now: Callable[[], Sequence[Any]],
+        now: Callable[[], State],
     ) -> None:
         """Have a child do this and die before that store, while a reader looks on; then all do,
         and must see what is the state now."""
@@ -170,12 +205,12 @@ class Trial:
         if status != -signal.SIGKILL:
             self._find(f"the writer was not killed: exit status {status}")
         for reader in ground.readers[: 1 if self._rng.randrange(OTHERS) else None]:
-            if watch.look(answers(reader)) != now():
+            if watch.look(answers(reader)) != now().contents:
                 self._find("a reader after the kill sees another state than was committed")
         if watch.problem:
             self._find(watch.problem)
 
-    def _succeed(self, now: Sequence[Any], engine: ModuleType) -> int:
+    def _succeed(self, now: State, engine: ModuleType) -> int:
         """Let a writer take over and go on; return the stores that the takeover made."""
         self._budget.disarm()
         try:
@@ -196,9 +231,12 @@ class Trial:
     def _take_over(self) -> None:
         self._ground.own(self._engines[0].Owner.take_over)
 
-    def _judge(self, owner: Any, now: Sequence[Any]) -> None:
+    def _judge(self, owner: Any, now: State) -> None:
         self._complain(owner)
-        self._compare(owner.reader, now, "the successor")
+        self._compare(owner.reader, now.contents, "the successor")
+        *shape, used = settled_figures(owner)
+        if shape == now.figures[:2] and used != now.figures[2]:
+            self._find(f"{used} bytes are in use, {now.figures[2]} were before")
         # The system's own records have a reserve on a full store.
         for table, namespace in (("next", ""), ("", "s")):
             try:
@@ -211,7 +249,9 @@ class Trial:
         if owner.reader.get(scope, "life") != b"goes on":
             self._find("the successor's own record is not there")
         self._complain(owner)
-        self._compare(self._ground.readers[0], now, "a reader after the successor's first batch")
+        self._compare(
+            self._ground.readers[0], now.contents, "a reader after the successor's first batch"
+        )
 
     def _complain(self, owner: Any) -> None:
         if complaints := owner.check():

@@ -16,8 +16,8 @@ from .life import StoreBudget, watch_pure
 from .stack import Stack
 
 EVERY = Effort(stores=4200, sample=400, takeovers=6, share=0.05)
-SOME = Effort(stores=40, sample=20, takeovers=6, share=0.5)
-FEW = Effort(stores=4, sample=4, takeovers=2, share=0.25)
+SOME = Effort(stores=300, sample=60, takeovers=6, share=0.1)
+FEW = Effort(stores=4, sample=4, takeovers=2, share=0.2)
 LEAST_KILLS, SHORT_KILLS = 200, 30
 BOTH_SHARE = 0.2
 """The part of the kills of a whole server that take the client along."""

@@ -114,18 +114,18 @@ class Stack:
         self.report.add("operations")
 
     def chances(self, most: int = EVERY_STORE) -> list[tuple[int, int]]:
-        """Return (request, store): all, or those at the end and a sample, in any order."""
-        found = []
+        """Return (request, store): all, or those at the end and a sample. First come the last
+        store of each, where all is committed and nobody has an answer, then the rest by chance."""
+        first, rest = [], []
         for number, request in enumerate(REQUESTS):
             stores = self._undisturbed[request.name][3]
-            rest = range(max(0, stores - most // 2))
-            chosen = [
-                *self._rng.sample(rest, min(len(rest), most - most // 2)),
-                *range(len(rest), stores + 1),
-            ]
-            found += [(number, store) for store in chosen]
-        self._rng.shuffle(found)
-        return found
+            early = range(max(0, stores - most // 2))
+            chosen = self._rng.sample(early, min(len(early), most - most // 2))
+            first.append((number, stores - 1))
+            rest += [(number, at) for at in [*chosen, *range(len(early), stores - 1), stores]]
+        self._rng.shuffle(first)
+        self._rng.shuffle(rest)
+        return first + rest
 
     def kill_writer(self, number: int, store: int) -> None:
         """Let a request be cut off; it must be done once, and give what it gives undisturbed."""
