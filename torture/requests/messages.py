@@ -123,15 +123,18 @@ class Composer:
 
     def bomb(self) -> Raw:
         """Return what is small and looks large, or is deep, or wide."""
-        deep = self.one_of((31, 32, 33, 64, DEEP, DEEP + 10, 100_000))
+        deep = DEEP if self.often(2) else self.one_of((31, 32, 33, 64, DEEP + 10, 100_000))
+        if self.often(2):
+            return Raw(b"\x91" * deep + b"\x01")
         bombs = (
-            Raw(b"\x91" * deep + b"\x01"), Raw(b"\x81\xa1x" * deep + b"\x01"),
+            Raw(b"\x81\xa1x" * deep + b"\x01"),
             Raw(b"\x81" * deep + b"\x01" * (deep + 1)), Raw(b"\xdd\x00\x01\x00\x00" * 10),
             Raw(b"\xdd" + struct.pack(">I", WIDE) + b"\x90" * WIDE),
             Raw(b"\xde" + struct.pack(">H", 2_000) + b"\x00" * 4_000),
             Raw(b"\xdb" + struct.pack(">I", WIDE) + b"\xf0" * WIDE),
         )  # fmt: skip
-        return Raw(self.one_of(bombs).data)
+        bomb: Raw = self.one_of(bombs)
+        return bomb
 
     # Requests
 
@@ -167,7 +170,7 @@ class Composer:
         """Return the arguments with something wrong about them, or as they are."""
         if not isinstance(arguments, list) or not self.often(3):
             return arguments
-        choice = int(self.rng.random() * 4)
+        choice = int(self.rng.random() * 10)
         if choice == 0 or not arguments:
             return [*arguments, self.anything()]
         position = int(self.rng.random() * len(arguments))

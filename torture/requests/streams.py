@@ -104,7 +104,8 @@ class Streams:
             number: Any = composer.one_of((request_id, 0, 1, request_id + 200, protocol.ID_MAX))
             return composer.encoded(number) + composer.encoded(composer.one_of((number, oldest)))
         if composer.often(100):
-            return composer.encoded(composer.anything()) + composer.encoded(composer.anything())
+            odd = composer.bomb() if composer.often(2) else composer.anything()
+            return composer.encoded(composer.one_of((request_id, odd))) + composer.encoded(odd)
         return composer.encoded(request_id) + composer.encoded(oldest)
 
     def _framed(self, message: bytes) -> bytes:
