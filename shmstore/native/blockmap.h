@@ -11,6 +11,9 @@
 #define BLOCKMAP_ROOM_MIN 8
 #define BLOCKMAP_ROOM_KEPT 64 /* what a map keeps when it is cleared */
 #define BLOCKMAP_GONE UINT64_MAX
+#define BLOCKS_DIGIT_BITS 9
+#define BLOCKS_DIGIT_MASK ((UINT64_C(1) << BLOCKS_DIGIT_BITS) - 1)
+#define BLOCKS_MANY 4096
 
 struct blockmap_item {
     uint64_t key; /* anything but BLOCKMAP_GONE */
@@ -233,12 +236,53 @@ block_compare(const void *left, const void *right)
     return a->size < b->size ? -1 : a->size > b->size;
 }
 
-static inline void
+static bool
+blocks_are_sorted(const struct blocks *blocks)
+{
+    for (size_t i = 1; i < blocks->count; i++) {
+        if (block_compare(&blocks->items[i - 1], &blocks->items[i]) > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Move the blocks by one digit of where they start; those of equal digits keep their order. */
+static void
+blocks_distribute(const struct block *from, struct block *to, size_t count, unsigned shift)
+{
+    size_t places[1 << BLOCKS_DIGIT_BITS] = {0}, next = 0;
+    for (size_t i = 0; i < count; i++) {
+        places[from[i].start >> shift & BLOCKS_DIGIT_MASK]++;
+    }
+    for (size_t digit = 0; digit <= BLOCKS_DIGIT_MASK; digit++) {
+        size_t here = places[digit];
+        places[digit] = next;
+        next += here;
+    }
+    for (size_t i = 0; i < count; i++) {
+        to[places[from[i].start >> shift & BLOCKS_DIGIT_MASK]++] = from[i];
+    }
+}
+
+/* Sort by place. By digits where there are many: a takeover has as many as there are records. */
+static void
 blocks_sort(struct blocks *blocks)
 {
-    if (blocks->count) {
-        qsort(blocks->items, blocks->count, sizeof *blocks->items, block_compare);
+    if (blocks_are_sorted(blocks)) {
+        return;
     }
+    size_t bytes = blocks->count * sizeof *blocks->items;
+    struct block *second = blocks->count < BLOCKS_MANY ? NULL : malloc(bytes);
+    if (second == NULL) {
+        qsort(blocks->items, blocks->count, sizeof *blocks->items, block_compare);
+        return;
+    }
+    for (unsigned shift = 0; shift < GRANULE_BITS; shift += 2 * BLOCKS_DIGIT_BITS) {
+        blocks_distribute(blocks->items, second, blocks->count, shift);
+        blocks_distribute(second, blocks->items, blocks->count, shift + BLOCKS_DIGIT_BITS);
+    }
+    free(second);
 }
 
 static inline void

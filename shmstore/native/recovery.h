@@ -11,6 +11,7 @@
 #include "order.h"
 
 #define NUMBER_MAX (UINT64_C(1) << 62)
+#define SLOTS_AHEAD 16
 
 struct ghost {
     uint64_t granule;
@@ -257,6 +258,19 @@ note_entry(struct recovery *recovery, const struct entry *entry)
     return FINE;
 }
 
+/* Entries lie anywhere: have one of the next on its way while this one is looked at. */
+static inline void
+expect_entry(const struct recovery *recovery, uint64_t address)
+{
+    const struct memory *memory = recovery->memory;
+    if (address < memory->word_count) {
+        uint64_t granule = word_load(memory, address) & GRANULE_MASK;
+        if (granule < recovery->limit) {
+            __builtin_prefetch((const void *)&memory->words[granule * WORDS_PER_GRANULE]);
+        }
+    }
+}
+
 static enum status
 recover_word(struct recovery *recovery, uint64_t address)
 {
@@ -307,6 +321,7 @@ recover_index(struct recovery *recovery)
     for (size_t i = 1; status == FINE && i < blocks.count; i++) {
         uint64_t base = blocks.items[i].start * WORDS_PER_GRANULE;
         for (uint64_t slot = 0; status == FINE && slot < SEGMENT_SLOTS; slot++) {
+            expect_entry(recovery, base + (slot + SLOTS_AHEAD) % SEGMENT_SLOTS);
             status = recover_word(recovery, base + slot);
         }
     }
