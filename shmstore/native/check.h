@@ -353,6 +353,10 @@ check_extent(struct check *check, const struct entry *entry)
         return fail(check->fault, DAMAGED, "the entry at 0x%llx reaches beyond the memory",
                     (unsigned long long)offset);
     }
+    if (!shape_is_known(&entry->shape)) {
+        return fail(check->fault, DAMAGED, "the entry at 0x%llx is of no kind there is",
+                    (unsigned long long)offset);
+    }
     return check_block(check, entry->granule, size, BLOCK_OF_ENTRY);
 }
 
@@ -757,7 +761,7 @@ check_segment(const struct lookup *lookup, const struct crc_tables *tables,
     check.limit = heap_min(word_load(check.memory, EXTENT_END_WORD), memory_bytes(check.memory));
     check.left = memory_bytes(check.memory) / GRANULE_BYTES;
     problems->count = 0;
-    check.key = malloc(LIST_BYTES_MAX);
+    check.key = malloc(KEY_BYTES_MAX);
     enum status status = check.key ? slots_open(&check.keys.slots, SEGMENT_SLOTS) : NO_MEMORY;
     if (status == FINE) {
         status = check_all(&check, unused);

@@ -493,6 +493,27 @@ owner_adopt(struct owner *owner, struct survey *survey, struct fault *fault)
     return status;
 }
 
+/* Check that each deleted entry can be taken out of its word: one that is missed would be free, and
+   its word still lead there. */
+static enum status
+check_purges(const struct owner *owner, const struct blockmap *dead, struct fault *fault)
+{
+    enum status status = FINE;
+    const struct blockmap_item *item;
+    for (size_t at = 0; status == FINE && (item = blockmap_next(dead, &at));) {
+        uint64_t address;
+        bool found;
+        status = index_find_committed(&owner->staging.index, item->extra, item->key, &address,
+                                      &found, fault);
+        if (status == FINE && !found) {
+            return fail(fault, DAMAGED,
+                        "the deleted entry at granule %llu is not where its hash leads",
+                        (unsigned long long)item->key);
+        }
+    }
+    return status;
+}
+
 /* Continue the work of a dead writer on an owner just opened; DAMAGED says why it cannot. */
 static enum status
 owner_take_over(struct owner *owner, struct fault *fault)
@@ -507,6 +528,9 @@ owner_take_over(struct owner *owner, struct fault *fault)
        the dead writer's words led to are free. Either way older readers begin again. */
     clock_reuse(memory, clock_retire(memory));
     status = recover(&owner->lookup, &survey, fault);
+    if (status == FINE) {
+        status = check_purges(owner, &survey.dead, fault);
+    }
     if (status == FINE) {
         clock_reuse(memory, clock_retire(memory));
         status = owner_adopt(owner, &survey, fault);

@@ -35,6 +35,14 @@ shape_class(const struct shape *shape)
     return shape->kind & CLASS_MASK;
 }
 
+/* Tell whether there are entries of this kind: heads are neither ghosts nor sorted. */
+static inline bool
+shape_is_known(const struct shape *shape)
+{
+    uint32_t key_class = shape_class(shape);
+    return shape->kind == CLASS_HEAD || key_class == CLASS_STR || key_class == CLASS_BYTES;
+}
+
 /* Everything before the value, without the padding of an aligned value. */
 static inline uint64_t
 shape_header_bytes(const struct shape *shape)

@@ -236,6 +236,10 @@ note_entry(struct recovery *recovery, const struct entry *entry)
         return fail(recovery->fault, DAMAGED, "the entry at granule %llu reaches beyond the memory",
                     (unsigned long long)entry->granule);
     }
+    if (!shape_is_known(&entry->shape)) {
+        return fail(recovery->fault, DAMAGED, "the entry at granule %llu is of no kind there is",
+                    (unsigned long long)entry->granule);
+    }
     enum status status = blocks_add(&survey->blocks, entry->granule, size);
     if (status != FINE) {
         return status;

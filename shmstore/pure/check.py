@@ -178,6 +178,8 @@ class _Check:
             raise Damaged(f"{where} is no entry")
         if (entry.granule + size) * GRANULE_BYTES > self._limit:
             raise Damaged(f"{where} reaches beyond the memory")
+        if not entry.shape.is_known:
+            raise Damaged(f"{where} is of no kind there is")
         self._block(entry.granule, size, _OF_ENTRY)
         if entry.checksum != entry_checksum(self._words, self._data, entry):
             self._say(f"{where} does not match its checksum")

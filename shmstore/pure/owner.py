@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..errors import StoreFull
+from ..errors import CorruptSegment, StoreFull
 from ..layout import (
     CAPACITY_WORD,
     DEAD,
@@ -115,6 +115,7 @@ class Owner:
             check_header(owner._words)
             owner._turn_away_readers()
             survey = recover(owner._words, owner.reader)
+            owner._check_purges(survey.dead)
         except BaseException:
             owner.close()
             raise
@@ -393,6 +394,16 @@ class Owner:
                 old = load_entry(self._words, granule)
                 if old.shape.kind & KIND_GHOST and not old.prev & DEAD:
                     self._staging.kill(self._staging.lead_of(old, word_hash), old)
+
+    def _check_purges(self, dead: list[tuple[int, int, int]]) -> None:
+        """Check that each deleted entry can be taken out of its word: one that is missed would be
+        free, and its word still lead there."""
+        for granule, _, word_hash in dead:
+            if self._staging.index.find_committed(word_hash, granule) is None:
+                raise CorruptSegment(
+                    f"the segment cannot be taken over: the deleted entry at granule {granule} is "
+                    "not where its hash leads"
+                )
 
     def _turn_away_readers(self) -> None:
         """Let every reader that has begun begin again."""

@@ -16,6 +16,7 @@ from ..layout import (
     ALIGNED_VALUE_BYTES_MIN,
     CACHE_LINE_BYTES,
     CLASS_BYTES,
+    CLASS_HEAD,
     CLASS_STR,
     DEAD,
     ENTRY_HEADER_BYTES,
@@ -59,6 +60,11 @@ class Shape(NamedTuple):
     @property
     def key_class(self) -> int:
         return self.kind & 3
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there are entries of this kind: heads are neither ghosts nor sorted."""
+        return self.kind == CLASS_HEAD or self.key_class in (CLASS_STR, CLASS_BYTES)
 
     @property
     def header_bytes(self) -> int:

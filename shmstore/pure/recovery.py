@@ -133,6 +133,8 @@ class _Recovery:
         size = entry.shape.granules
         if entry.granule + size > self._limit:
             raise Damaged(f"the entry at granule {entry.granule} reaches beyond the memory")
+        if not entry.shape.is_known:
+            raise Damaged(f"the entry at granule {entry.granule} is of no kind there is")
         self._survey.blocks.append((entry.granule, size))
         self._survey.value_bytes_max = max(self._survey.value_bytes_max, entry.shape.value_size)
         if entry.prev & DEAD:
