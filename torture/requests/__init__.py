@@ -2,7 +2,7 @@
 
 native                   plain requests from their bytes, in C: torture/native/fuzz_requests.c
 worker; answers          the process that fuzzes: a writer's whole path; clients
-bench                    the writer turn by turn, its hostile clients and an innocent one
+bench; twins             the writer turn by turn, hostile clients and an innocent one; two writers
 streams; messages; arcs  what is sent, how it is composed, and which way the code took
 """
 
@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from ..building import ROOT, compiler, package, python_in
@@ -23,7 +22,15 @@ RUNS_MIN = 10_000_000
 """Executions on the native requests in a run that is recorded."""
 RECORDED_SECONDS = 300
 """A budget of this or more is for a run that is recorded."""
-SHARES = {"native": 0.6, "writer": 0.2, "checked": 0.14, "clients": 0.06}
+SHARES = {"native": 0.55, "writer": 0.18, "checked": 0.12, "twins": 0.1, "clients": 0.05}
+WORKERS: dict[str, tuple[str, ...]] = {
+    "writer": (),
+    "checked": (),
+    "twins": ("--twins",),
+    "clients": ("--clients",),
+}
+"""What the process is told that fuzzes a writer, one whose C is checked, two, and clients."""
+SUFFIXES = {"checked": ", its C checked for addresses", "twins": ", one with each engine"}
 GRACE_SECONDS = 300
 ADDRESS = (
     "-std=c11", "-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined",
@@ -32,36 +39,26 @@ ADDRESS = (
 
 
 def run(budget: Budget) -> Report:
-    """Fuzz all of it: the core, the writer, the writer with its C checked, and clients."""
+    """Fuzz all of it: the core, writers, and clients."""
     report = Report()
     seconds = budget.seconds
     runs = RUNS_MIN if seconds >= RECORDED_SECONDS else native.SLICE_RUNS
     native.fuzz(budget, report, runs, seconds * SHARES["native"])
-    fuzz_writer(budget, report, seconds * SHARES["writer"])
-    fuzz_writer(budget, report, seconds * SHARES["checked"], checked=True)
-    fuzz_writer(budget, report, seconds * SHARES["clients"], ["--clients"])
+    for name in WORKERS:
+        fuzz_writer(budget, report, name, seconds * SHARES[name])
     return report
 
 
 def fuzz_writer(
-    budget: Budget,
-    report: Report,
-    seconds: float,
-    more: Sequence[str] = (),
-    checked: bool = False,
-    **variables: str,
+    budget: Budget, report: Report, name: str, seconds: float, **variables: str
 ) -> None:
-    """Fuzz in a process of its own: a writer, or clients; ``checked``: by AddressSanitizer.
-
-    ``variables`` of the environment choose the engine, for example.
-    """
-    name = "checked" if checked else "clients" if more else "writer"
+    """Fuzz in a process of its own, one of WORKERS; ``variables`` of the environment are added."""
     environment, directory = {**os.environ, **variables}, ROOT
-    if checked:
+    if name == "checked":
         directory = package("requests-checked", ADDRESS)
         environment = python_in(directory, **_sanitized(), **variables)
     seed = budget.rng.getrandbits(31)
-    command = [sys.executable, "-m", "torture.requests.worker", "--seed", str(seed), *more]
+    command = [sys.executable, "-m", "torture.requests.worker", "--seed", str(seed), *WORKERS[name]]
     with native.workplace(name, report) as folder:
         command += ["--folder", str(folder), "--seconds", str(seconds)]
         try:
@@ -81,7 +78,7 @@ def fuzz_writer(
         result = json.loads(done.stdout.splitlines()[-1])
         report.findings += [f"{name}, seed {seed}: {finding}" for finding in result["findings"]]
     for what, count in result["counts"].items():
-        report.add(what + (", its C checked for addresses" if checked else ""), count)
+        report.add(what + SUFFIXES.get(name, ""), count)
     budget.say(f"{name}: {result['counts']}")
 
 

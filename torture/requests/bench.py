@@ -112,6 +112,21 @@ class Talker:
             raise Broken("the writer's answers are no frames")
         return messages
 
+    def comparable(self) -> list[Any]:
+        """Return the answers but for what tells of the process, or of Python's own words."""
+        asked = {request_id for request_id, what in self._asked() if what in ("stats", "hello")}
+        told = []
+        for message in self.answers():
+            answer = _unpacked(message)
+            if answer[1] != 0 and answer[2].startswith("read "):
+                told.append(answer[:2])
+            elif answer[0] not in asked:
+                told.append(message)
+        return told
+
+    def _asked(self) -> list[tuple[Any, Any]]:
+        return [_head(request) for request in frames(bytes(self.sent))[0]]
+
     def is_answered(self) -> bool:
         """Tell whether nothing more is to come."""
         self.listen()
@@ -128,7 +143,7 @@ class Talker:
         for answer in answers:
             _judge_form(answer)
         refused = bool(answers) and answers[-1][0] == 0 and answers[-1][1] != 0
-        asked = [_head(request) for request in requests]
+        asked = self._asked()
         # What was answered before is answered at once, what is new with its batch.
         strange = Counter(answer[0] for answer in answers[: len(answers) - refused])
         strange -= Counter(request_id for request_id, _ in asked)
@@ -170,6 +185,8 @@ class Bench:
         self.path = f"{folder}/socket"
         self.full = False
         self.answers = 0
+        self.heard: list[list[Any]] = []
+        """What each connection of the last event was answered, but for the statistics."""
         self.longest = 0.0
         """Seconds of the longest turn."""
         self._now = 1000.0
@@ -193,6 +210,12 @@ class Bench:
     def _new_loop(self) -> Loop:
         return Loop(self.owner, self._listener, self._reader_fd, lambda: self._now)
 
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self._victim.talker.socket.close()
         self.loop.close()
@@ -211,6 +234,7 @@ class Bench:
     def do(self, event: list[Any]) -> None:
         """Let something happen; raise Broken if a promise does not hold."""
         kind, *rest = event
+        self.heard = []
         with _log_of_writer(self._logged):
             if kind == "talk":
                 self._talk(*rest)
@@ -235,6 +259,7 @@ class Bench:
         for talker in talkers:
             self.answers += talker.judge(len(talkers) > 1)
             talker.socket.close()
+        self.heard = [talker.comparable() for talker in talkers]
         self.turn()
         self.turn()
 

@@ -11,6 +11,7 @@ import random
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from . import answers
 from .arcs import Arcs
 from .bench import Bench, Broken
 from .streams import Streams
+from .twins import Twins
 
 LIFE_EVENTS = 150
 FOLLOWED = 4
@@ -37,25 +39,27 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clients", action="store_true", help="fuzz clients, not a writer")
+    parser.add_argument("--twins", action="store_true", help="a writer with each engine")
     parser.add_argument("--again", type=Path, metavar="FILE", help="the events of a finding")
     options = parser.parse_args()
+    make = Twins if options.twins else Bench
     if options.again:
         events = list(msgpack.Unpacker(options.again.open("rb")))
-        problem = tried(events)
+        problem = tried(events, make)
         print(problem or "nothing broke")
         return 1 if problem else 0
     rng = random.Random(options.seed)
     if options.clients:
         result = answers.fuzz(rng, options.seconds)
     else:
-        result = Fuzzing(options.folder, rng).run(options.seconds)
+        result = Fuzzing(options.folder, rng, make).run(options.seconds)
     print(json.dumps(result))
     return 0
 
 
-def tried(events: list[Any]) -> str | None:
+def tried(events: list[Any], make: Callable[[], Bench | Twins] = Bench) -> str | None:
     """Do the events on a new store; return what broke."""
-    bench = Bench()
+    bench = make()
     try:
         for event in events:
             bench.do(event)
@@ -76,7 +80,8 @@ def _told(error: Exception) -> str:
 class Fuzzing:
     """Many lives of stores, one after another."""
 
-    def __init__(self, folder: Path, rng: random.Random) -> None:
+    def __init__(self, folder: Path, rng: random.Random, make: Callable[[], Bench | Twins]) -> None:
+        self._make = make
         self._folder = folder
         self._streams = Streams(rng)
         self._arcs = Arcs()
@@ -103,7 +108,7 @@ class Fuzzing:
 
     def _live(self, end: float) -> None:
         events: list[Any] = []
-        bench = Bench()
+        bench = self._make()
         self._lives += 1
         try:
             with (self._folder / LIFE).open("wb", buffering=0) as life:
@@ -122,7 +127,7 @@ class Fuzzing:
             self._longest = max(self._longest, bench.longest)
             bench.close()
 
-    def _do(self, bench: Bench, event: list[Any], followed: bool) -> None:
+    def _do(self, bench: Bench | Twins, event: list[Any], followed: bool) -> None:
         self._events += 1
         if not followed:
             bench.do(event)
@@ -139,7 +144,7 @@ class Fuzzing:
     def _note(self, error: Exception, events: list[Any]) -> None:
         """Keep what broke a promise: the last event alone if that is enough."""
         for needed in (events[-1:], events):
-            if tried(needed) is not None:
+            if tried(needed, self._make) is not None:
                 break
         packed = b"".join(map(msgpack.packb, needed))
         path = self._folder / f"finding-{len(self._findings)}"
