@@ -24,27 +24,22 @@ from shmstore.layout import (
 )
 from shmstore.pure.recovery import recover
 from tests.segments import Segment, StoreCounter, copy_of, nothing, watch_stores
-
-SCOPES = (("t", ""), ("u", ""), ("s", "global"))
-INDEX = b"\x92status"
-
-
-def contents(reader: Any) -> dict[tuple[str, str], list[Any]]:
-    """All that can be read of the segment, in order, with counts."""
-    found = {}
-    for table, namespace in SCOPES:
-        chunk = reader.chunk(table, namespace, b"", None, None, False)
-        assert len(chunk) == reader.count(table, namespace)
-        found[table, namespace] = chunk
-    found["s", "status"] = reader.chunk("s", "global", INDEX, None, None, True)
-    return found
+from torture.stores.operations import (
+    OPERATIONS,
+    batch_over_tables,
+    contents,
+    delete_all_there_is,
+    fill,
+    grow_the_index,
+    settle,
+)
 
 
 def dies_anywhere(engine: ModuleType, segment: Segment, operation: Callable[[Any], None]) -> int:
     """Run ``operation`` and commit; before each store take over a copy, and the copy of a
     takeover that died likewise. Return the number of stores."""
     before = contents(segment.reader)
-    states: list[dict[tuple[str, str], list[Any]]] = []
+    states: list[list[Any]] = []
 
     def die() -> None:
         with copy_of(segment.memory) as memory:
@@ -73,14 +68,7 @@ def dies_anywhere(engine: ModuleType, segment: Segment, operation: Callable[[Any
 def filled(engine: ModuleType) -> Segment:
     """A segment with records, deleted ones and ghosts."""
     made = Segment(engine)
-    for i in range(150):
-        made.owner.put("t", "", f"k{i}", b"v" * i)
-        made.owner.put("s", "global", f"id{i}", b"r" * 50, i % 7, (), (INDEX,))
-    made.owner.commit()
-    for i in range(0, 40, 2):
-        made.owner.remove("t", "", f"k{i}")
-        made.owner.remove("s", "global", f"id{i}", (INDEX,), ghost=True)
-    made.owner.commit()
+    fill(made.owner)
     return made
 
 
@@ -99,76 +87,16 @@ def doomed() -> Iterator[Segment]:
     made.close()
 
 
-def put_new(owner: Any) -> None:
-    owner.put("t", "", "new", b"value")
-
-
-def replace(owner: Any) -> None:
-    owner.put("t", "", "k101", b"another value")
-
-
-def replace_larger(owner: Any) -> None:
-    owner.put("t", "", "k101", b"x" * 9000)
-
-
-def put_again_after_delete(owner: Any) -> None:
-    owner.put("t", "", "k0", b"again")
-    owner.put("s", "global", "id0", b"again", 3, (), (INDEX,))
-
-
-def delete(owner: Any) -> None:
-    owner.remove("t", "", "k99")
-
-
-def delete_leaving_a_ghost(owner: Any) -> None:
-    owner.remove("s", "global", "id99", (INDEX,), ghost=True)
-
-
-def change_place_and_index(owner: Any) -> None:
-    owner.put("s", "global", "id101", b"moved", 500, (INDEX,), ())
-
-
-def batch_over_tables(owner: Any) -> None:
-    owner.put("t", "", "k1", b"one")
-    owner.put("u", "", "first", b"two")
-    owner.remove("t", "", "k3")
-    owner.put("t", "", "k3", b"three")
-    owner.put("t", "", "k5", b"four")
-    owner.remove("t", "", "k5")
-    owner.put("s", "global", "id5", b"five", 1, (INDEX,), (INDEX,))
-
-
-def clear(owner: Any) -> None:
-    owner.clear("t", "", ())
-    owner.clear("s", "global", (INDEX,))
-
-
-def grow_the_index(owner: Any) -> None:
-    for i in range(160):
-        owner.put("u", "", f"g{i}", b"")
-
-
 def fill_new_extents(owner: Any) -> None:
     for i in range(5):
         owner.put("u", "", f"large{i}", b"z" * 150_000)
 
 
-OPERATIONS = (
-    put_new,
-    replace,
-    replace_larger,
-    put_again_after_delete,
-    delete,
-    delete_leaving_a_ghost,
-    change_place_and_index,
-    batch_over_tables,
-    clear,
-    grow_the_index,
-    fill_new_extents,
-)
+CHANGES = [each for each in OPERATIONS if each not in (delete_all_there_is, settle)]
+"""What changes a segment just filled."""
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", [*CHANGES, fill_new_extents])
 def test_a_writer_killed_before_any_store_leaves_all_or_nothing(
     engine: ModuleType, doomed: Segment, operation: Callable[[Any], None]
 ) -> None:
@@ -189,7 +117,7 @@ def test_reuse_and_purge_survive_a_kill_before_any_store(
             owner.remove("t", "", f"k{rng.randrange(150)}")
             owner.put("t", "", f"k{rng.randrange(150)}", b"c" * rng.randrange(300))
 
-    for _ in range(8):
+    for _ in range(4):
         dies_anywhere(engine, doomed, churn)
 
 
