@@ -24,15 +24,16 @@ from typing import Any, NamedTuple
 from multiprocess import get_context
 
 import shmstore
-from shmstore import engine
+from shmstore.engine import NAME
 
 SHAPES = ("table", "store")
 RECORD_BYTES = 160
 LOADED_AT_ONCE = 10_000
 BYTES_PER_RECORD = 400
 CAPACITY_BYTES = 32 << 20
-LIVED_SECONDS = 0.6
-"""A writer that lived shorter may be followed by the next one after a pause only."""
+LIVED_SECONDS = 1.0
+"""A writer that lived shorter may have no spare yet, and be followed by the next one after a pause
+only."""
 TIMEOUT_SECONDS = 60.0
 WATCHED_KILLS_MAX = 10
 GLANCE_SECONDS = 0.0002
@@ -78,10 +79,10 @@ class Times:
         return sorted(self.acknowledged)[rank - 1]
 
 
-def measure(records: int, kills: int, shape: str = "table", seed: int = 1) -> Times:
+def measure(records: int, kills: int, shape: str, engine: str, seed: int = 1) -> Times:
     """Kill the writer of a store of so many records; return what was measured.
 
-    The engine is that of this process; records are loaded with the faster one if there is one.
+    Records are loaded with the native engine if there is one.
     """
     ours, theirs = get_context("fork").Pipe()
     killer = get_context("fork").Process(target=_kill, args=(theirs,))
@@ -91,8 +92,8 @@ def measure(records: int, kills: int, shape: str = "table", seed: int = 1) -> Ti
         capacity = max(CAPACITY_BYTES, records * BYTES_PER_RECORD)
         with _environment("SHMSTORE_ENGINE", None), shmstore.start(capacity=capacity) as server:
             _load(server.client, shape, records, random.Random(seed))
-            with _environment("SHMSTORE_ENGINE", engine.NAME):
-                return _measured(server, ours, kills)
+            with _environment("SHMSTORE_ENGINE", engine):
+                return _measured(server, ours, kills, engine)
     finally:
         ours.send(None)
         killer.join()
@@ -100,19 +101,17 @@ def measure(records: int, kills: int, shape: str = "table", seed: int = 1) -> Ti
         ours.close()
 
 
-def _measured(server: shmstore.Server, killer: Any, kills: int) -> Times:
+def _measured(server: shmstore.Server, killer: Any, kills: int, engine: str) -> Times:
     times = Times()
     killer.send(server.address)
     # The first writers may run the other engine.
-    while server.client.stats()["engine"] != engine.NAME:
+    while server.client.stats()["engine"] != engine:
         _one_kill(server, killer)
     for _ in range(kills):
         times.acknowledged.append(_one_kill(server, killer).milliseconds)
     for _ in range(min(kills, WATCHED_KILLS_MAX)):
         for stage, at in _watched_kill(server, killer):
             times.stages.setdefault(stage, []).append(at)
-    complaints = server.client.check()
-    assert not complaints, complaints
     return times
 
 
@@ -201,14 +200,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m torture.recovery_time",
         description="Measures how long mutations pause when the writer is killed.",
-        epilog="SHMSTORE_ENGINE=pure measures the pure engine.",
     )
+    parser.add_argument("--engine", choices=("native", "pure"), default=NAME)
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--shape", choices=SHAPES, default="table")
     options = parser.parse_args()
-    times = measure(options.records, options.kills, options.shape)
-    print(f"{engine.NAME} engine, {options.records:,} records in a {options.shape}")
+    times = measure(options.records, options.kills, options.shape, options.engine)
+    print(f"{options.engine} engine, {options.records:,} records in a {options.shape}")
     print(
         f"from the kill to the next acknowledged put, {options.kills} kills: "
         f"median {times.median:.1f} ms, p99 {times.high:.1f} ms, "

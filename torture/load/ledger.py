@@ -88,6 +88,7 @@ KINDS = {
     "torn": "torn",
     "stale": "stale",
     "late": "operations beyond their time limit",
+    "grows": "memory or descriptors that grow",
     "other": "other findings",
 }
 """What is counted under which name."""

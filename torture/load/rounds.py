@@ -10,10 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
-from pathlib import Path
-from typing import IO, Any
-
-from multiprocess import get_context
+from typing import IO
 
 import shmstore
 
@@ -22,28 +19,25 @@ from .audit import audit
 from .clients import work
 from .ledger import CLIENTS_MAX, KINDS, READERS_MAX, Finding, Flag, Ledger, State, milliseconds
 from .readers import look
+from .starter import Starter, children_of, is_running, send_signal, wait_until
 from .worker import READER_TIMEOUT, SLACK_SECONDS, TIMEOUTS, Process
 
 CLIENTS, READERS = 3, 2
-NAME = "load"
-"""Of every server: the next one has to replace what the last one left."""
-CAPACITY = "256MiB"
-POLL_SECONDS = 0.002
-ANSWER_SECONDS = 1.0
 GONE_SECONDS = 5.0
 AFTERMATH_SECONDS = 0.1
 PACES = (0.02, 0.15), (0.1, 0.6)
 """Pauses between kills, in seconds; a round has one of them."""
 STOP_SECONDS = 0.01, 0.3
-KILLS = {"writer": 6, "client": 2, "reader": 1}
-STOPS = {"writer": 4, "client": 3, "reader": 8, "supervisor": 2}
+KILLS = {"writer": 6, "spare": 1, "client": 2, "reader": 1}
+STOPS = {"writer": 4, "spare": 1, "client": 3, "reader": 8, "supervisor": 2}
 """How often each is chosen."""
 STOPPED_SHARE = 0.5
 """Of what is done."""
 
 
-def play(report: Report, rng: random.Random, what: str, seconds: float, writer_kills: int) -> None:
-    """Play one round: chaos for so long, and at least so many writers killed; then the end.
+@contextmanager
+def opened(report: Report, rng: random.Random, what: str) -> Iterator[Round]:
+    """Start a server with its workers; all are gone after the block.
 
     ``what`` is the name of the round in what is found.
     """
@@ -52,11 +46,17 @@ def play(report: Report, rng: random.Random, what: str, seconds: float, writer_k
         tempfile.TemporaryFile("w+") as stacks,
         closing(Starter()) as starter,
         shmstore.connect(starter.address) as auditor,
-        closing(Round(report, rng, what, ledger, stacks, starter)) as played,
+        closing(Round(report, rng, what, ledger, stacks, starter, auditor)) as played,
     ):
+        yield played
+
+
+def play(report: Report, rng: random.Random, what: str, seconds: float, writer_kills: int) -> None:
+    """Play one round: chaos for so long, and at least so many writers killed; then the end."""
+    with opened(report, rng, what) as played:
         played.play_chaos(seconds, writer_kills)
-        played.audit_at_rest(auditor)
-        played.kill_supervisor(auditor)
+        played.audit_at_rest()
+        played.kill_supervisor()
 
 
 class Round:
@@ -70,37 +70,40 @@ class Round:
         ledger: Ledger,
         stacks: IO[str],
         starter: Starter,
+        auditor: shmstore.Client,
     ) -> None:
         self._report = report
         self._rng = rng
         self._what = what
         self._ledger = ledger
         self._stacks = stacks
-        self._starter = starter
+        self.starter = starter
+        self.auditor = auditor
+        """A client of this process."""
         self._readers_started = 0
         self._stopped: dict[int, float] = {}
         """Until when a process is stopped."""
         self._pace = rng.choice(PACES)
-        self._clients = [self._new_client() for _ in range(CLIENTS)]
-        self._readers = [self._new_reader() for _ in range(READERS)]
+        self.clients = [self._new_client() for _ in range(CLIENTS)]
+        self.readers = [self._new_reader() for _ in range(READERS)]
 
     def close(self) -> None:
         """End all workers; take in what they did and found."""
         self._continue_stopped(everyone=True)
-        for process in (*self._clients, *self._readers):
+        for process in (*self.clients, *self.readers):
             process.close()
             self._count_work(process)
         self._collect()
 
     # Findings
 
-    def _find(self, finding: Finding) -> None:
-        self._report.add(KINDS[finding.kind])
-        self._report.findings.append(f"{self._what}: {KINDS[finding.kind]}: {finding.text}")
+    def find(self, kind: str, text: str) -> None:
+        """Report a promise that did not hold."""
+        self._report.add(KINDS[kind])
+        self._report.findings.append(f"{self._what}: {KINDS[kind]}: {text}")
 
     def _collect(self) -> None:
-        for finding in self._ledger.reported():
-            self._find(finding)
+        self._find_all(self._ledger.reported())
 
     def _count_work(self, process: Process) -> None:
         is_client = process.number < CLIENTS_MAX
@@ -114,7 +117,7 @@ class Round:
     def _new_client(self) -> Process:
         number = self._ledger.words[Flag.CLIENTS]
         seed = self._rng.getrandbits(32)
-        task = partial(work, self._ledger, number, self._starter.address, seed)
+        task = partial(work, self._ledger, number, self.starter.address, seed)
         self._ledger.words[Flag.CLIENTS] = number + 1
         return Process(number, task, self._ledger, self._stacks)
 
@@ -122,17 +125,17 @@ class Round:
         number = CLIENTS_MAX + self._readers_started
         self._readers_started += 1
         seed = self._rng.getrandbits(32)
-        task = partial(look, self._ledger, number, self._starter.address, seed)
+        task = partial(look, self._ledger, number, self.starter.address, seed)
         return Process(number, task, self._ledger, self._stacks)
 
     def _watch(self) -> None:
         """Find operations that do not end, and workers that ended."""
-        for process in (*self._clients, *self._readers):
+        for process in (*self.clients, *self.readers):
             deadline = self._ledger.state(process.number, State.DEADLINE)
             if deadline and milliseconds() > deadline:
-                self._find(Finding("late", f"still under way:\n{self._stacks_of(process)}"))
+                self.find("late", f"still under way:\n{self._stacks_of(process)}")
             elif not process.alive:
-                self._find(Finding("other", f"worker {process.number} has ended"))
+                self.find("other", f"worker {process.number} has ended")
         self._collect()
 
     def _stacks_of(self, process: Process) -> str:
@@ -162,200 +165,112 @@ class Round:
             self._watch()
             if self._rng.random() < STOPPED_SHARE:
                 self._stop(self._rng.choices(list(STOPS), list(STOPS.values()))[0])
-            elif self._kill(whom := self._rng.choices(list(KILLS), list(KILLS.values()))[0]):
+            elif self.kill(whom := self._rng.choices(list(KILLS), list(KILLS.values()))[0]):
                 killed += whom == "writer"
             if self._report.findings:
                 break
         self._continue_stopped(everyone=True)
 
     def _stop(self, whom: str) -> None:
-        pid: int | None = self._starter.pid
+        pid: int | None = self.starter.pid
         if whom == "writer":
-            pid = self._starter.writer_pid
+            pid = self.starter.writer_pid
+        elif whom == "spare":
+            pid = self.starter.spare_pid
         elif whom != "supervisor":
-            pid = self._rng.choice(self._clients if whom == "client" else self._readers).pid
-        if pid is not None and pid not in self._stopped and _signal(pid, signal.SIGSTOP):
+            pid = self._rng.choice(self.clients if whom == "client" else self.readers).pid
+        if pid is not None and pid not in self._stopped and send_signal(pid, signal.SIGSTOP):
             self._stopped[pid] = time.monotonic() + self._rng.uniform(*STOP_SECONDS)
             self._report.add("processes stopped")
-            self._starter.is_stopped = self._starter.pid in self._stopped
+            self.starter.is_stopped = self.starter.pid in self._stopped
 
     def _continue_stopped(self, everyone: bool = False) -> None:
         for pid, until in list(self._stopped.items()):
             if everyone or time.monotonic() > until:
                 del self._stopped[pid]
-                _signal(pid, signal.SIGCONT)
-        self._starter.is_stopped = self._starter.pid in self._stopped
+                send_signal(pid, signal.SIGCONT)
+        self.starter.is_stopped = self.starter.pid in self._stopped
 
-    def _kill(self, whom: str) -> bool:
+    def kill(self, whom: str) -> bool:
+        """Kill somebody of this kind; False if there is nobody."""
         if whom == "writer":
-            pid = self._starter.writer_pid
-            if pid is None or not _signal(pid, signal.SIGKILL):
+            pid = self.starter.writer_pid
+            if pid is None or not send_signal(pid, signal.SIGKILL):
                 return False
             self._stopped.pop(pid, None)
             self._report.add("writers killed")
+        elif whom == "spare":
+            pid = self.starter.spare_pid
+            if pid is None or not send_signal(pid, signal.SIGKILL):
+                return False
+            self._report.add("spare writers killed")
         elif whom == "client" and self._ledger.words[Flag.CLIENTS] < CLIENTS_MAX:
-            self._replace(self._clients, self._rng.randrange(CLIENTS), self._new_client)
+            self._replace(self.clients, self._rng.randrange(CLIENTS), self._new_client)
             self._report.add("clients killed")
         elif whom == "reader" and self._readers_started < READERS_MAX:
-            self._replace(self._readers, self._rng.randrange(READERS), self._new_reader)
+            self._replace(self.readers, self._rng.randrange(READERS), self._new_reader)
             self._report.add("readers killed")
         return True
 
     # The end of a round
 
-    def audit_at_rest(self, auditor: shmstore.Client) -> None:
-        """Let the clients pause; see that all is there and whole, and let them go on."""
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Have the clients pause for the time of the block."""
         self._ledger.words[Flag.PAUSE] = 1
-        paused = partial(all_paused, self._ledger, self._clients)
+        paused = partial(all_paused, self._ledger, self.clients)
         limit = max(TIMEOUTS) + 2 * SLACK_SECONDS
         while not wait_until(paused, 1.0) and limit > 0:
             limit -= 1.0
             self._watch()
-        self._collect()
-        if not self._report.findings:
-            for complaint in auditor.check():
-                self._find(Finding("other", f"check: {complaint}"))
-            self._find_all(audit(self._ledger, auditor))
+        yield
         self._ledger.words[Flag.PAUSE] = 0
 
-    def _find_all(self, findings: Iterator[Finding]) -> None:
-        for finding in findings:
-            self._find(finding)
+    def audit_at_rest(self) -> None:
+        """See, while the clients pause, that all is there and whole."""
+        with self.at_rest():
+            self._collect()
+            if not self._report.findings:
+                for complaint in self.auditor.check():
+                    self.find("other", f"check: {complaint}")
+                self._find_all(audit(self._ledger, self.auditor))
 
-    def kill_supervisor(self, auditor: shmstore.Client) -> None:
+    def _find_all(self, findings: Iterator[Finding]) -> None:
+        for kind, text in findings:
+            self.find(kind, text)
+
+    def kill_supervisor(self) -> None:
         """Kill the process that started the server, perhaps with its writer killed or stopped."""
         time.sleep(self._rng.uniform(*self._pace))
         self._ledger.words[Flag.GONE] = 1
-        writer = self._starter.writer_pid
+        writer = self.starter.writer_pid
         before = self._rng.choice((None, signal.SIGKILL, signal.SIGSTOP))
         if before is not None and writer is not None:
-            _signal(writer, before)
-        children = list(children_of(self._starter.pid))
-        self._starter.kill()
+            send_signal(writer, before)
+        children = list(children_of(self.starter.pid))
+        self.starter.kill()
         self._report.add("supervisors killed")
         if not wait_until(lambda: not any(map(is_running, children)), GONE_SECONDS):
-            self._find(Finding("other", f"a writer outlives its server by {GONE_SECONDS} s"))
+            self.find("other", f"a writer outlives its server by {GONE_SECONDS} s")
         self._await_clients()
         time.sleep(AFTERMATH_SECONDS)  # readers go on in what they have mapped
         self._ledger.words[Flag.END] = 1
-        for process in self._readers:
+        for process in self.readers:
             if not process.join(SLACK_SECONDS + READER_TIMEOUT):
-                self._find(Finding("late", f"a reader does not end:\n{self._stacks_of(process)}"))
+                self.find("late", f"a reader does not end:\n{self._stacks_of(process)}")
         self._collect()
         if not self._report.findings:  # else it may still be changed
-            self._find_all(audit(self._ledger, auditor))
+            self._find_all(audit(self._ledger, self.auditor))
 
     def _await_clients(self) -> None:
         """Every client has to get a named error within its time limit."""
         end = time.monotonic() + 2 * max(TIMEOUTS) + SLACK_SECONDS
-        for process in self._clients:
+        for process in self.clients:
             if not process.join(max(0.0, end - time.monotonic())):
                 text = f"a client waits for a server that is gone:\n{self._stacks_of(process)}"
-                self._find(Finding("late", text))
-
-
-class Starter:
-    """The process that calls start(), and has the supervisor."""
-
-    def __init__(self) -> None:
-        self._connection, theirs = get_context("fork").Pipe()
-        self._process = get_context("fork").Process(target=_start, args=(theirs,))
-        self._process.start()
-        theirs.close()
-        self.address = str(self._connection.recv())
-        self.is_stopped = False
-        self._writer: int | None = None
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return int(self._process.pid)
-
-    @property
-    def writer_pid(self) -> int | None:
-        """The process id of the writer, or None: the last known one while this is stopped."""
-        if not self.is_stopped:
-            self._connection.send("writer")
-            self._writer = self._connection.recv()
-        elif self._writer is not None and _parent(self._writer) != self.pid:
-            self._writer = None
-        return self._writer
-
-    def kill(self) -> None:
-        """Kill it."""
-        self._process.kill()
-        self._process.join()
-
-    def close(self) -> None:
-        """Kill it if it is there."""
-        self.kill()
-        self._process.close()
-        self._connection.close()
-
-
-def _start(judge: Any) -> None:
-    with closing(judge), shmstore.start(NAME, capacity=CAPACITY) as server:
-        judge.send(server.address)
-        with suppress(EOFError):
-            while judge.recv():
-                judge.send(server.writer_pid)
+                self.find("late", text)
 
 
 def all_paused(ledger: Ledger, clients: list[Process]) -> bool:
     """Tell whether no client has an operation under way."""
     return all(ledger.state(process.number, State.PAUSED) for process in clients)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait until ``condition`` holds, but no longer than so; tell whether it does."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(POLL_SECONDS)
-    return True
-
-
-def is_running(pid: int) -> bool:
-    """Tell whether there is such a process, and not only its exit status."""
-    return _stat(pid)[:1] not in ([], ["Z"])
-
-
-def children_of(pid: int) -> Iterator[int]:
-    """Yield the children of a process."""
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and _parent(int(entry)) == pid:
-            yield int(entry)
-
-
-def _parent(pid: int) -> int:
-    return int((_stat(pid) or ["", "0"])[1])
-
-
-def _stat(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _signal(pid: int, number: int) -> bool:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-@contextmanager
-def runtime_directory() -> Iterator[None]:
-    """Have servers in a directory of their own."""
-    before = os.environ.get("SHMSTORE_RUNTIME_DIR")
-    with tempfile.TemporaryDirectory(prefix="shm-") as path:
-        os.environ["SHMSTORE_RUNTIME_DIR"] = path
-        try:
-            yield
-        finally:
-            os.environ.pop("SHMSTORE_RUNTIME_DIR")
-            if before is not None:
-                os.environ["SHMSTORE_RUNTIME_DIR"] = before
