@@ -24,8 +24,9 @@ from typing import Any, NoReturn
 
 from .building import BUILD, OWN, compile_c
 
-ROOM_WORDS = 8192
-"""How far behind all that is in use a stepped stretch of code may store."""
+ROOM_PAGES = 16
+"""How far behind something that is in use a stepped stretch of code may store."""
+RANGES_MAX = 64
 CPU_SECONDS_MAX = 600
 GATE = signal.SIGSTOP
 NEXT = signal.SIGUSR1
@@ -54,7 +55,6 @@ class _Watch(ctypes.Structure):
             (name, ctypes.c_uint64)
             for name in (
                 "words",
-                "window",
                 "code_start",
                 "code_end",
                 "entry",
@@ -67,6 +67,8 @@ class _Watch(ctypes.Structure):
         ),
         ("pid", ctypes.c_int32),
         ("status", ctypes.c_int32),
+        ("range_count", ctypes.c_uint64),
+        ("ranges", ctypes.c_uint64 * (2 * RANGES_MAX)),
     )
 
 
@@ -177,7 +179,7 @@ class Traced:
 
     def look(self) -> int:
         """Return how many words of the segment have changed since it was last looked at."""
-        return int(self._library.watch_look(ctypes.byref(self._watch), ROOM_WORDS))
+        return int(self._library.watch_look(ctypes.byref(self._watch), ROOM_PAGES))
 
     def step(self, inside_max: int) -> Outcome:
         """Step until an instruction has changed the segment; at most so many of the engine since

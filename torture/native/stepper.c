@@ -15,11 +15,17 @@
 #error "the instruction pointer is found by its name on x86-64"
 #endif
 
+#define PAGE_WORDS 512
+#define RANGES_MAX 64
+
+struct range {
+    uint64_t first, end;
+};
+
 struct watch {
     const uint64_t *live; /* the segment */
     uint64_t *known;      /* the segment as it was seen last */
     uint64_t words;
-    uint64_t window; /* the words that are compared after each instruction */
     uint64_t code_start, code_end;
     uint64_t *entry;     /* where the process will enter that code; shared with it */
     uint64_t back;       /* where it will return to that code, if it has called something else */
@@ -28,40 +34,71 @@ struct watch {
     uint64_t inside_max; /* that many, and no more */
     uint64_t changed;    /* words, by the last change */
     int32_t pid, status;
+    uint64_t range_count;
+    struct range ranges[RANGES_MAX]; /* the words that are compared after each instruction */
 };
 
 enum outcome { CHANGED, SPENT, STOPPED, REFUSED };
 
+/* Take note of what has changed between two words; return how many words that are. */
 static uint64_t
-difference(struct watch *watch, uint64_t words)
+difference(struct watch *watch, uint64_t first, uint64_t end)
 {
-    watch->changed = 0;
-    for (uint64_t first = 0; first < words; first += 512) {
-        uint64_t end = first + 512 < words ? first + 512 : words;
-        if (memcmp(watch->live + first, watch->known + first, (end - first) * 8) == 0) {
-            continue;
-        }
-        for (uint64_t i = first; i < end; i++) {
-            if (watch->known[i] != watch->live[i]) {
-                watch->known[i] = watch->live[i];
-                watch->changed++;
-            }
+    uint64_t changed = 0;
+    if (memcmp(watch->live + first, watch->known + first, (end - first) * 8) == 0) {
+        return 0;
+    }
+    for (uint64_t i = first; i < end; i++) {
+        if (watch->known[i] != watch->live[i]) {
+            watch->known[i] = watch->live[i];
+            changed++;
         }
     }
-    return watch->changed;
+    return changed;
+}
+
+static bool
+is_zero(const uint64_t *words)
+{
+    uint64_t any = 0;
+    for (int i = 0; i < PAGE_WORDS; i++) {
+        any |= words[i];
+    }
+    return any == 0;
 }
 
 /* Look at the whole segment; return how many words have changed since the last look. What is
-   compared from now on ends ``room`` words behind the last word that is in use. */
+   compared from now on ends ``room`` pages behind every page that is in use. */
 __attribute__((visibility("default"))) uint64_t
 watch_look(struct watch *watch, uint64_t room)
 {
-    uint64_t used = watch->words, changed = difference(watch, watch->words);
-    while (used && watch->known[used - 1] == 0) {
-        used--;
+    uint64_t changed = 0, count = 0, until = 0;
+    for (uint64_t first = 0; first < watch->words; first += PAGE_WORDS) {
+        changed += difference(watch, first, first + PAGE_WORDS);
+        if (!is_zero(watch->known + first)) {
+            until = first + (room + 1) * PAGE_WORDS;
+        }
+        if (first >= until) {
+            continue;
+        }
+        if (count == 0 || (watch->ranges[count - 1].end != first && count < RANGES_MAX)) {
+            watch->ranges[count++].first = first;
+        }
+        watch->ranges[count - 1].end = first + PAGE_WORDS;
     }
-    watch->window = used + room < watch->words ? used + room : watch->words;
+    watch->range_count = count;
     return changed;
+}
+
+/* Take note of what has changed where something is in use, or will be soon. */
+static bool
+has_changed(struct watch *watch)
+{
+    watch->changed = 0;
+    for (uint64_t i = 0; i < watch->range_count; i++) {
+        watch->changed += difference(watch, watch->ranges[i].first, watch->ranges[i].end);
+    }
+    return watch->changed;
 }
 
 static bool
@@ -177,8 +214,7 @@ watch_step(struct watch *watch)
         if (!is_trapped(watch)) {
             return STOPPED;
         }
-        if (memcmp(watch->live, watch->known, watch->window * sizeof *watch->live) != 0 &&
-            difference(watch, watch->window)) {
+        if (has_changed(watch)) {
             return CHANGED;
         }
     }

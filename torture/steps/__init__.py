@@ -33,8 +33,6 @@ LEAST = 1_000_000
 FINDINGS_MAX = 5
 TURNS_MAX = 12
 """Operations of one writer."""
-WHOLE = 0.35
-"""So many takeovers are stepped; the others are at full speed."""
 STEPPED = "instructions of the engine stepped"
 COUNTED = (
     STEPPED,
@@ -96,13 +94,13 @@ def shipped() -> ModuleType:
 def _segment(native: ModuleType, code: range, budget: Budget, report: Report, least: int) -> None:
     """Let some writers follow each other on one segment."""
     rng = budget.rng
-    fill, capacity, choice = KINDS[int(report.counts["segments"]) % len(KINDS)]
+    fill, capacity, choice, share = KINDS[int(report.counts["segments"]) % len(KINDS)]
     memory = Memory(native, capacity, fill, rng)
     judge = Judge(memory.fd, native, report, rng)
     report.add("segments")
     try:
         for number in range(rng.randrange(2, 5)):
-            whole = rng.random() < WHOLE
+            whole = rng.random() < share
             turns = _turns(rng, choice, number)
             doom = _doom(rng, whole, least)
             life = Life(native, memory, code, turns, whole)

@@ -26,7 +26,7 @@ INDEXES = (b"\x92status\x01", b"\x92status\x02", b"\x92region")
 PLACES = (("t", ""), ("u", ""), STORE, ("p", ""), ("", ""), ("", "s"))
 """All that has records; "p" is what requests change, the last two are the system's own."""
 LARGE = ("large", "")
-"""Its values are zeros, and so large that they are not looked at."""
+"""Its values are nearly all zeros, and so large that they are not looked at."""
 
 
 class Client:
@@ -210,15 +210,20 @@ def wear(desk: Desk, rng: random.Random) -> None:
         desk.bare.commit()
 
 
+def _zeros(size: int) -> bytes:
+    """What is not zero at its end shows where the next free memory begins."""
+    return bytes(size - 1) + b"!"
+
+
 def extend(desk: Desk, rng: random.Random) -> None:
     """Put what the first extent has no room for, once or twice."""
-    desk.owner.put(*LARGE, f"z{rng.randrange(3)}", bytes(rng.randrange(6_000, 9_000)))
+    desk.owner.put(*LARGE, f"z{rng.randrange(3)}", _zeros(rng.randrange(6_000, 9_000)))
     desk.owner.commit()
 
 
 def give_back(desk: Desk, rng: random.Random) -> None:
     """Delete so much that extents go back to the system when that leaves the quarantine."""
-    desk.bare.put(*LARGE, "huge", bytes(9 * MIB))
+    desk.bare.put(*LARGE, "huge", _zeros(9 * MIB))
     desk.bare.commit()
     desk.bare.remove(*LARGE, "huge")
     desk.bare.commit()
@@ -281,17 +286,18 @@ def roomy(owner: Any, rng: random.Random) -> None:
     """Use most of the first extent, up to the reserve and a little more."""
     fill(owner, rng)
     free = owner.statistics()["free"] - owner.reader.capacity // RESERVE_DIVISOR
-    owner.put(*LARGE, "most", bytes(free - 6_000))
+    owner.put(*LARGE, "most", _zeros(free - 6_000))
     owner.commit()
 
 
 KINDS = (
-    (crowd, MIB, CROWDED),
-    (roomy, 12 * MIB, ROOMY),
-    (deepen, MIB, CROWDED),
-    (fill, MIB, USUAL),
+    (fill, MIB, USUAL, 0.35),
+    (crowd, MIB, CROWDED, 0.08),
+    (deepen, MIB, CROWDED, 0.35),
+    (roomy, 12 * MIB, ROOMY, 0.35),
 )
-"""How a segment is made, its capacity, and what is done to it."""
+"""How a segment is made, its capacity, what is done to it, and how many takeovers are stepped: on a
+crowded one that takes a quarter of a million instructions."""
 
 
 def sight(reader: Any) -> list[Any]:
