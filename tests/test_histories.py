@@ -12,10 +12,11 @@ import shmstore
 from shmstore import engine
 from torture.histories import run, short
 from torture.histories.board import Board, Broken
-from torture.histories.mutations import Shelves, key_of
+from torture.histories.mutations import Shelves
 from torture.histories.plans import CALM, Plan
-from torture.histories.scripts import Script, Shape
-from torture.histories.sequence import FEW_KEYS, MANY_KEYS, Actor, Player
+from torture.histories.records import Shape, key_of
+from torture.histories.scripts import Script
+from torture.histories.sequence import FEW_KEYS, LARGE_RECORDS, MANY_KEYS, Actor, Player
 from torture.trial import Budget, Report
 from torture.wing_gong import Operation
 
@@ -37,7 +38,7 @@ def test_a_short_run_breaks_nothing() -> None:
     assert counts["writers killed"] > 0
 
 
-@pytest.mark.parametrize("shape", [FEW_KEYS, MANY_KEYS])
+@pytest.mark.parametrize("shape", [FEW_KEYS, MANY_KEYS, LARGE_RECORDS])
 def test_a_script_comes_round_to_what_it_began_with(shape: Shape) -> None:
     for seed in range(20):
         script = Script(str(seed), shape)

@@ -5,6 +5,7 @@ sights; turns                  reads of one client's keys; changes of keys that 
 scripts; recorder              what a client does all along; a process of short histories
 batches; plans, table_model    several keys at once; what short histories are, and their model
 mutations                      single mutations
+records                        what is stored
 board; crew                    words and processes that do not go through the store
 """
 
@@ -13,25 +14,29 @@ from __future__ import annotations
 from itertools import cycle
 
 from ..trial import Budget, Report
-from .sequence import FEW_KEYS, MANY_KEYS, play
+from .sequence import FEW_KEYS, LARGE_RECORDS, MANY_KEYS, play
 from .short import put_in_order
 
 OPERATIONS_LEAST = 10_000_000
 HISTORIES_LEAST = 10_000
 SECONDS_FULL = 60.0
 """A budget of so many seconds, or more, gets all that is the least; a smaller one its part."""
-GAMES_MIN = 4
+GAMES_MIN = 5
 GAME_SECONDS = (0.5, 10.0)
 HISTORIES_SHARE = 0.35
 GAMES = (
-    (FEW_KEYS, False),
-    (FEW_KEYS, True),
-    (MANY_KEYS, True),
-    (FEW_KEYS, False),
-    (MANY_KEYS, False),
-    (FEW_KEYS, False),
+    (FEW_KEYS, "nothing"),
+    (FEW_KEYS, "writers killed"),
+    (LARGE_RECORDS, "writers and readers stopped"),
+    (MANY_KEYS, "writers killed"),
+    (FEW_KEYS, "writers and readers stopped"),
+    (FEW_KEYS, "nothing"),
+    (LARGE_RECORDS, "nothing"),
+    (FEW_KEYS, "nothing"),
+    (MANY_KEYS, "nothing"),
+    (FEW_KEYS, "writers and readers stopped"),
 )
-"""Each with whether the writer is killed. Without kills more is done, and memory is used again."""
+"""Each with what befalls its processes."""
 
 
 def run(budget: Budget, least: float | None = None) -> Report:
@@ -45,10 +50,10 @@ def run(budget: Budget, least: float | None = None) -> Report:
     shortest, longest = GAME_SECONDS
     seconds = max(shortest, min(longest, budget.seconds / 10))
     judged = 0
-    for played, (shape, kills) in enumerate(cycle(GAMES)):
+    for played, (shape, disturbance) in enumerate(cycle(GAMES)):
         done = played >= GAMES_MIN and judged >= OPERATIONS_LEAST * scale
         if report.findings or (done and budget.left() <= 0):
             return report
-        judged += play(budget, report, shape, seconds, kills)
+        judged += play(budget, report, shape, disturbance, seconds)
         budget.say(f"{judged:,} operations judged")
     return report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .crew import Words
-from .scripts import Shape
+from .records import Shape
 
 LEDGER = 1 << 14
 """How many of the last turns are kept."""

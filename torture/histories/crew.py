@@ -66,6 +66,11 @@ class Member:
         self._connection.send(message)
 
     @property
+    def pid(self) -> int | None:
+        """The process id."""
+        return self._process.pid
+
+    @property
     def connection(self) -> Connection[Any, Any]:
         """What says when there is something to receive."""
         return self._connection

@@ -1,9 +1,4 @@
-"""The mutations a client plays on its own keys, and what each must answer.
-
-Slots are numbered: first the records of a plain table, of which slot 0 is a bare number, then those
-of a store. The ages of a moment say of each slot how many mutations ago it was written; None where
-there is no record. So mutation n finds what mutation n - 1 - age wrote.
-"""
+"""The mutations of one slot that a client plays on its own keys, and what each must answer."""
 
 from __future__ import annotations
 
@@ -14,7 +9,7 @@ from typing import Any, TypeAlias
 
 import shmstore
 
-Ages: TypeAlias = list["int | None"]
+from .records import Ages, Shape, key_of, number_in, record
 
 
 class Shelves(shmstore.Store):
@@ -66,47 +61,18 @@ def settled(reply: Any) -> Any:
     return reply.result() if isinstance(reply, shmstore.Reply) else reply
 
 
-def key_of(slot: int) -> str:
-    """Return the key of a slot, in whichever table it is."""
-    return f"k{slot:03}"
-
-
-def record(slot: int, plain: int, number: int) -> Any:
-    """Return what mutation ``number`` writes to a slot: records of many sizes, numbered twice."""
-    if slot == 0:
-        return number
-    if slot < plain:
-        return {"n": number, "padding": "x" * (number * 37 % 500), "again": number}
-    return {
-        "id": key_of(slot),
-        "created": slot,
-        "n": number,
-        "parity": number % 2,
-        "shelf": slot % 2,
-        "again": number,
-    }
-
-
-def number_in(found: Any) -> int | None:
-    """Return the number of the mutation that wrote a record; 0 if two of them had a part in it."""
-    if found is None or type(found) is int:
-        return found
-    number = found["n"]
-    return number if type(number) is int and found["again"] == number else 0
-
-
-_Factory: TypeAlias = Callable[[int, int], Mutation]
+_Factory: TypeAlias = Callable[[int, Shape], Mutation]
 
 
 def _simple(name: str, is_there: bool | None, call: Any, right: Any) -> _Factory:
     """A mutation of one slot; ``call`` and ``right`` learn the slot, its key and a new record."""
 
-    def made(slot: int, plain: int) -> Mutation:
+    def made(slot: int, shape: Shape) -> Mutation:
         key = key_of(slot)
         return Mutation(
             f"{name} {slot}",
             {} if is_there is None else {slot: is_there},
-            lambda hands, n, ages: call(hands, key, record(slot, plain, n), (n, ages[slot])),
+            lambda hands, n, ages: call(hands, key, record(slot, shape, n), (n, ages[slot])),
             lambda result, n, ages: right(result, (n, ages[slot])),
         )
 
@@ -131,27 +97,27 @@ def _version(result: Any, at: Any) -> bool:
     return type(result) is int and result > 0
 
 
-def _swap(slot: int, plain: int) -> Mutation:
+def _swap(slot: int, shape: Shape) -> Mutation:
     def call(hands: Hands, number: int, ages: Ages) -> Any:
-        place = hands.plain if slot < plain else hands.shelves
+        place = hands.plain if slot < shape.plain else hands.shelves
         version = place.version(key_of(slot))
-        return place.compare_and_swap(key_of(slot), version, record(slot, plain, number))
+        return place.compare_and_swap(key_of(slot), version, record(slot, shape, number))
 
     return Mutation(f"swap {slot}", {slot: True}, call, lambda result, *_: result is True, True)
 
 
-def _again(slot: int, plain: int) -> Mutation:
+def _again(slot: int, shape: Shape) -> Mutation:
     """Delete a record and store it anew, in one transaction."""
 
     def call(hands: Hands, number: int, ages: Ages) -> Any:
         with hands.client.transaction() as tx:
             within = Hands.of(tx, hands.namespace)
-            place = within.plain if slot < plain else within.shelves
+            place = within.plain if slot < shape.plain else within.shelves
             gone = place.delete(key_of(slot))
-            if slot < plain:
-                place.put(key_of(slot), record(slot, plain, number))
+            if slot < shape.plain:
+                place.put(key_of(slot), record(slot, shape, number))
             else:
-                place.insert(record(slot, plain, number))
+                place.insert(record(slot, shape, number))
         return gone.result()
 
     return Mutation(f"again {slot}", {slot: True}, call, lambda result, *_: result is True, True)
@@ -213,20 +179,20 @@ _STORED_GONE: list[_Factory] = [
 
 
 def of_slot(
-    rng: random.Random, plain: int, ages: Sequence[int | None], slot: int, whole: bool = True
+    rng: random.Random, shape: Shape, ages: Sequence[int | None], slot: int, whole: bool = True
 ) -> Mutation:
     """Return a mutation of one slot that fits; one request for it if not ``whole``."""
     is_there = ages[slot] is not None
     if slot == 0:
         kinds = _NUMBER_THERE if is_there else _NUMBER_GONE
-    elif slot < plain:
+    elif slot < shape.plain:
         kinds = _MAP_THERE if is_there else _PLAIN_GONE
     else:
         kinds = _STORED_THERE if is_there else _STORED_GONE
-    chosen = rng.choice(kinds)(slot, plain)
-    return chosen if whole or not chosen.alone else kinds[0](slot, plain)
+    chosen = rng.choice(kinds)(slot, shape)
+    return chosen if whole or not chosen.alone else kinds[0](slot, shape)
 
 
-def restore(plain: int, slot: int) -> Mutation:
+def restore(shape: Shape, slot: int) -> Mutation:
     """Return the mutation that stores a slot, whatever there is."""
-    return (_STORED_GONE if slot >= plain else _PLAIN_GONE)[0](slot, plain)
+    return (_STORED_GONE if slot >= shape.plain else _PLAIN_GONE)[0](slot, shape)

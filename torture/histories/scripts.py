@@ -7,33 +7,10 @@ the mutation that wrote it, so a reader can tell between which mutations it look
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import TypeAlias
 
 from . import batches, mutations
-from .mutations import Ages, Mutation
-
-Row: TypeAlias = list[tuple[int, int]]
-"""Records that are there: (slot, number of the mutation that wrote it)."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How many of what there is."""
-
-    clients: int = 2
-    readers: int = 2
-    plain: int = 4
-    """Records in a client's own table."""
-    stored: int = 5
-    """Records in its namespace of a store."""
-    capacity: str = "1MiB"
-    """So little that memory is used again as soon as it can be."""
-
-    @property
-    def slots(self) -> int:
-        """All records of a client."""
-        return self.plain + self.stored
+from .mutations import Mutation
+from .records import Ages, Row, Shape
 
 
 class Script:
@@ -47,7 +24,7 @@ class Script:
         while len(self.cycle) < length or (left := _unsettled(ages, len(self.cycle))):
             ends = len(self.cycle) >= length
             self.cycle.append(
-                mutations.restore(shape.plain, left[0]) if ends else self._chosen(rng, ages)
+                mutations.restore(shape, left[0]) if ends else self._chosen(rng, ages)
             )
             ages = self.cycle[-1].after(ages)
         self.length = len(self.cycle)
@@ -59,8 +36,8 @@ class Script:
     def _chosen(self, rng: random.Random, ages: Ages) -> Mutation:
         """Return a mutation that fits what is there."""
         if rng.random() < 0.3:
-            return batches.of_many(rng, self.shape.plain, ages)
-        return mutations.of_slot(rng, self.shape.plain, ages, rng.randrange(len(ages)))
+            return batches.of_many(rng, self.shape, ages)
+        return mutations.of_slot(rng, self.shape, ages, rng.randrange(len(ages)))
 
     def mutation(self, number: int) -> Mutation:
         """Return the mutation of this number, which is 1 or more."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,22 +14,28 @@ import shmstore
 
 from ..trial import Budget, Report
 from .board import Board, Broken
-from .crew import Job, Post, Words, crew, gather, kill_writer, shared_words, wait_for
-from .mutations import Ages, Hands, key_of, record, settled
-from .scripts import Script, Shape
+from .crew import Job, Member, Post, Words, crew, gather, kill_writer, shared_words, wait_for
+from .mutations import Hands, settled
+from .records import Ages, Shape, key_of, record
+from .scripts import Script
 from .sights import Probe, Sight
 from .turns import Turns
 
 FEW_KEYS = Shape()
 MANY_KEYS = Shape(plain=24, stored=90, capacity="4MiB")
 """So many that a list has several nodes, and an index more than a page."""
+LARGE_RECORDS = Shape(stored=3, padding=40_000, capacity="2MiB")
+"""So large that memory is used again while they are read."""
 BATCH = 200
 FINDINGS_MAX = 3
 PIPELINE_MAX = 8
 POLL_SECONDS = 0.005
+ALIVE_SECONDS = (0.05, 0.8)
+RUNNING_SECONDS = (0.001, 0.005)
+STOPPED_SECONDS = (0.001, 0.01)
 
 
-def play(budget: Budget, report: Report, shape: Shape, seconds: float, kills: bool) -> int:
+def play(budget: Budget, report: Report, shape: Shape, disturbance: str, seconds: float) -> int:
     """Play one game for so many seconds; return how many operations were judged."""
     seed = budget.rng.randrange(1 << 32)
     board = Board(shape)
@@ -39,7 +47,8 @@ def play(budget: Budget, report: Report, shape: Shape, seconds: float, kills: bo
         for process, part in enumerate(parts)
     ]
     with crew(jobs, shape.capacity) as (server, members):
-        killed = _disturb(budget.rng if kills else None, server, seconds)
+        end = time.monotonic() + seconds
+        times = DISTURBANCES[disturbance](budget.rng, server, members, end)
         words[board.stop] = 1
         *players, last = members
         findings = [finding for found in gather(players) for finding in found]
@@ -49,8 +58,9 @@ def play(budget: Budget, report: Report, shape: Shape, seconds: float, kills: bo
     compared = sum(words[board.compared : board.compared + board.processes])
     report.add("operations judged by commit sequence", judged)
     report.add("snapshots compared", compared)
-    report.add("writers killed", killed)
-    where = f"seed {budget.seed}, game {seed}, {shape}, {killed} writers killed"
+    if times:
+        report.add(disturbance, times)
+    where = f"seed {budget.seed}, game {seed}, {shape}, {disturbance} {times} times"
     report.findings += [f"{finding} ({where})" for finding in findings[:FINDINGS_MAX]]
     return judged
 
@@ -71,19 +81,45 @@ def _take(
     post.send(player.findings)
 
 
-def _disturb(rng: random.Random | None, server: shmstore.Server, seconds: float) -> int:
-    """Let time pass; with ``rng`` kill the writer again and again; return how often."""
-    end = time.monotonic() + seconds
+def _kill(rng: random.Random, server: shmstore.Server, members: list[Member], end: float) -> int:
+    """Kill the writer again and again, most often in the midst of its work; return how often."""
     killed: list[int | None] = [None]
     while (left := end - time.monotonic()) > 0:
-        if rng is None:
-            time.sleep(left)
-            continue
-        # Most often in the midst of its work, now and then in its takeover.
-        time.sleep(min(left, rng.uniform(0.05, 0.8) if rng.random() < 0.8 else POLL_SECONDS))
+        in_takeover = rng.random() < 0.2
+        time.sleep(min(left, POLL_SECONDS if in_takeover else rng.uniform(*ALIVE_SECONDS)))
         if wait_for(lambda: server.writer_pid not in (None, killed[-1])):
             killed.append(kill_writer(server))
     return sum(pid is not None for pid in killed)
+
+
+def _stop(rng: random.Random, server: shmstore.Server, members: list[Member], end: float) -> int:
+    """Stop the writer or another process, and let it go on; return how often."""
+    stopped = 0
+    while time.monotonic() < end:
+        time.sleep(rng.uniform(*RUNNING_SECONDS))
+        pid = server.writer_pid if rng.random() < 0.5 else rng.choice(members).pid
+        if pid is not None:
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                time.sleep(rng.uniform(*STOPPED_SECONDS))
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            stopped += 1
+    return stopped
+
+
+def _leave(rng: random.Random, server: shmstore.Server, members: list[Member], end: float) -> int:
+    """Disturb nobody."""
+    time.sleep(max(0.0, end - time.monotonic()))
+    return 0
+
+
+DISTURBANCES = {
+    "nothing": _leave,
+    "writers killed": _kill,
+    "writers and readers stopped": _stop,
+}
+"""What befalls the processes of a game; what is counted of it has the same name."""
 
 
 class Player:
@@ -120,8 +156,9 @@ class Player:
         try:
             for probe in probes:
                 probe()
-        except Broken as error:
-            self.findings.append(str(error))
+        except Exception as error:  # what is read from memory that was overwritten may be anything
+            kind = "" if isinstance(error, Broken) else f"{type(error).__name__}: "
+            self.findings.append(f"{kind}{error}")
         self.words[self.board.judged + self.process] += len(probes)
         self.words[self.board.compared + self.process] += snapshots
 
@@ -133,7 +170,7 @@ def watch(player: Player, post: Post) -> None:
         post.stay()
         time.sleep(POLL_SECONDS)
     few = player.script.shape.stored < BATCH // 4
-    singles, snapshots, looks = (165, 25, 10) if few else (20, 150, 30)
+    singles, snapshots, looks = (150, 12, 38) if few else (20, 150, 30)
     while player.goes_on():
         post.stay()
         sight = player.rng.choice(player.sights)
@@ -153,11 +190,11 @@ def act(player: Player, post: Post) -> None:
         while player.goes_on():
             post.stay()
             chance = player.rng.random()
-            if chance < 0.15:
+            if chance < 0.25:
                 player.do([partial(player.turns.take, player.rng)])
-            elif chance < 0.25:
-                actor.play_together(player.rng.randint(2, PIPELINE_MAX))
             elif chance < 0.35:
+                actor.play_together(player.rng.randint(2, PIPELINE_MAX))
+            elif chance < 0.45:
                 player.do([player.rng.choice(sight.singles)])
                 player.do([player.rng.choice(sight.snapshots)], 1)
             else:
@@ -189,14 +226,14 @@ class Actor:
 
     def install(self) -> None:
         """Store what there is before the first mutation."""
-        number, plain = self._number, self._script.shape.plain
+        number, shape = self._number, self._script.shape
         self._words[self._begun] = number
         with self._player.client.transaction() as tx:
             hands = Hands.of(tx, self._namespace)
             for slot, wrote in self._script.plain_row(number):
-                hands.plain.put(key_of(slot), record(slot, plain, wrote))
+                hands.plain.put(key_of(slot), record(slot, shape, wrote))
             for slot, wrote in self._script.stored_row(number):
-                hands.shelves.insert(record(slot, plain, wrote))
+                hands.shelves.insert(record(slot, shape, wrote))
         self._done()
 
     def play(self) -> None:

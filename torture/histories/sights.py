@@ -16,8 +16,9 @@ from shmstore.codec import unpack
 
 from .board import Board, Broken
 from .crew import Words
-from .mutations import Shelves, key_of, number_in
-from .scripts import Row, Script
+from .mutations import Shelves
+from .records import Row, key_of, number_in
+from .scripts import Script
 
 Probe: TypeAlias = Callable[[], None]
 

@@ -15,7 +15,7 @@ import shmstore
 
 from .board import LEDGER, Board, Broken
 from .crew import Words
-from .scripts import Shape
+from .records import Shape
 
 GONE = 0
 PENDING_MAX = 4096
