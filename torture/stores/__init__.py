@@ -1,10 +1,11 @@
 """The writer is killed with SIGKILL before every store to the segment, for every operation.
 
-part               one of three parts, in an interpreter of its own
-stack; requests    a whole server; what a client asks of it
-engine; operations one writer after the other over a segment; what they do to it
-watch              what a reader may see of that
-life               how many stores a writer has left, and images of what it leaves behind
+part                    one of three parts, in an interpreter of its own
+stack; requests         a whole server; what a client asks of it
+engine; ground          one writer after the other; the segment they die over
+scenarios; operations   what they do to it
+watch                   what a reader may see of that
+life                    how many stores a writer has left, and images of what it leaves behind
 """
 
 from __future__ import annotations
