@@ -77,6 +77,7 @@ class Child:
                 cwd=_working_directory(),
                 start_new_session=True,  # Ctrl-C at the terminal is not meant for it
             )
+            _wake_by(lifeline_fd, self._process.pid)
             self._ends = ours.pop_all()
             on_failure.pop_all()
 
@@ -160,6 +161,18 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     if getattr(process, "pid", None):
         process.kill()
         process.wait()
+
+
+def _wake_by(lifeline_fd: int, pid: int) -> None:
+    """Have the kernel send SIGCONT to the process with all that comes by its lifeline.
+
+    So the end of the lifeline ends a stopped process, too.
+    """
+    with suppress(OSError):  # it is gone already
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, pid)
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETSIG, signal.SIGCONT)
+        flags = fcntl.fcntl(lifeline_fd, fcntl.F_GETFL)
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 def _raised(descriptor: int, stack: ExitStack) -> int:

@@ -6,7 +6,6 @@ leaves nothing behind. It may be started long before it is needed, and stand by.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import signal
@@ -34,13 +33,9 @@ def stand_by(
 
     The segment is not touched. ``status_fd`` is told "begun" when the byte came.
     """
-    _wake_by(lifeline_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     own = _identity(socket_path)
-    waiting = select.poll()
-    waiting.register(lifeline_fd, select.POLLIN)
-    waiting.poll()  # who waits in read() is not sent the signal
-    if not os.read(lifeline_fd, 1):
+    if _has_ended(lifeline_fd, None):
         _unlink(socket_path, own)
         return False
     with suppress(OSError):
@@ -55,8 +50,16 @@ def main(listen_fd: int, memory_fd: int, lifeline_fd: int, status_fd: int, socke
     the error because of which there will be no service, and closed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who started the server
-    listener = socket.socket(fileno=listen_fd)
+    listener = socket.socket(fileno=listen_fd)  # open to the end: no other file has its identity
     own = _identity(socket_path)
+    try:
+        return _serve(listener, memory_fd, lifeline_fd, status_fd)
+    finally:
+        if _has_ended(lifeline_fd, 0):
+            _unlink(socket_path, own)
+
+
+def _serve(listener: socket.socket, memory_fd: int, lifeline_fd: int, status_fd: int) -> int:
     try:
         loop = Loop(_take(memory_fd), listener, segment.open_readonly(memory_fd))
     except Exception as error:
@@ -64,15 +67,13 @@ def main(listen_fd: int, memory_fd: int, lifeline_fd: int, status_fd: int, socke
         _report(status_fd, message_pack([refusal.code, refusal.message, refusal.details]) + b"\n")
         return EXIT_REFUSED if isinstance(error, (CorruptSegment, FormatMismatch)) else 1
 
-    def starter_is_gone() -> None:
-        if not os.read(lifeline_fd, 1):
-            loop.ended = True
-            _unlink(socket_path, own)
+    def end() -> None:
+        loop.ended = True
 
-    loop.watch(lifeline_fd, starter_is_gone)
+    loop.watch(lifeline_fd, end)
     _end_at_sigterm(loop)
     if not _report(status_fd, b"ready\n"):
-        return 1  # nobody would know of it
+        return 1  # it would wait for ever
     try:
         loop.run()
     except Exception as error:
@@ -102,21 +103,21 @@ def _end_at_sigterm(loop: Loop) -> None:
     loop.watch(receiver.fileno(), end)
 
 
-def _wake_by(lifeline_fd: int) -> None:
-    """Let what comes by the lifeline, its end too, wake this process if it was stopped."""
-    with suppress(OSError):
-        fcntl.fcntl(lifeline_fd, fcntl.F_SETSIG, signal.SIGCONT)
-        fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, os.getpid())
-        flags = fcntl.fcntl(lifeline_fd, fcntl.F_GETFL)
-        fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+def _has_ended(lifeline_fd: int, milliseconds: float | None) -> bool:
+    """Wait so long (None: as long as it takes) for news by the lifeline; tell if it is its end."""
+    waiting = select.poll()  # a process that waits in read() is not sent the signal that wakes it
+    waiting.register(lifeline_fd, select.POLLIN)
+    return bool(waiting.poll(milliseconds)) and not os.read(lifeline_fd, 1)
 
 
 def _report(status_fd: int, line: bytes) -> bool:
-    """Tell the supervisor, and close; tell whether that was possible."""
+    """Tell the supervisor, and close; False if it still listens and cannot be told."""
     with open(status_fd, "wb", buffering=0) as status:
         try:
             while line:
                 line = line[status.write(line) :]
+        except BrokenPipeError:
+            pass
         except OSError:
             return False
     return True
