@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import runtime
 from .pipe import Answer, Pipe, check_timeout
 from .table import Pipeline, Table, Transaction
+from .table.handles import converted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -136,7 +137,7 @@ class Client:
         RequestTimeout and WriterUnavailable.
         """
         result = self._pipe.call(operation, arguments, timeout)
-        return result if convert is None else convert(result)
+        return result if convert is None else converted(result, convert)
 
     def submit(self, operation: str, arguments: list[Any]) -> Answer:
         """Send one operation and do not wait for its answer; for pipelines."""

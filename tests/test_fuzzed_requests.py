@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import pytest
 
 from shmstore import keys, protocol
-from shmstore.engine import WHY_PURE
-from shmstore.errors import InvalidKey, ProtocolError
+from shmstore.engine import load_native
+from shmstore.errors import InvalidKey, ProtocolError, RecordNotFound
 from shmstore.pipe.attachment import Attachment
 from shmstore.pipe.connection import Greeting
+from shmstore.table import deferred
+from shmstore.table.deferred import Reply
+from shmstore.table.handles import converted
 from shmstore.writer import fields
 from torture import requests
 from torture.requests import native
 from torture.trial import Budget, Report
 
+try:
+    load_native()
+except ImportError as error:
+    NO_NATIVE = f"no native engine here: {error}"
+else:
+    NO_NATIVE = ""
 DEPTH_MAX = 1020
 """As deep as msgpack decodes lists."""
 
@@ -83,6 +93,31 @@ def test_a_descriptor_that_is_no_memory_is_named_and_closed(handed_out: str) -> 
         os.fstat(fd)
 
 
+@pytest.mark.parametrize("answer", [None, "many", b"", [], {}, [[]], 1.5])
+def test_a_result_that_the_operation_cannot_have_is_a_protocol_error(answer: Any) -> None:
+    def first(result: Any) -> Any:
+        return result[0] + 1
+
+    with pytest.raises(ProtocolError, match="makes no sense"):
+        converted(answer, first)
+    with pytest.raises(ProtocolError, match="makes no sense"):
+        Reply(lambda: answer, first).result()
+
+
+def test_what_a_result_means_to_a_call_is_raised_as_it_is() -> None:
+    def not_found(result: Any) -> Any:
+        raise keys.missing("k", "t")
+
+    with pytest.raises(RecordNotFound):
+        converted(None, not_found)
+
+
+def test_a_transaction_has_a_result_for_each_of_its_operations() -> None:
+    with pytest.raises(ProtocolError, match="makes no sense"):
+        converted([1], partial(deferred._results_of, 2))
+    assert converted([1, 2], partial(deferred._results_of, 2)) == [1, 2]
+
+
 # The machine, for a moment
 
 
@@ -103,12 +138,12 @@ def answers_of(name: str, seconds: float, **variables: str) -> float:
 
 @pytest.mark.parametrize("engine", ["pure", "native"])
 def test_the_writer_stands_what_hostile_clients_send(engine: str) -> None:
-    if engine == "native" and WHY_PURE:
-        pytest.skip(f"no native engine here: {WHY_PURE}")
+    if engine == "native" and NO_NATIVE:
+        pytest.skip(NO_NATIVE)
     assert answers_of("writer", 1.5, SHMSTORE_ENGINE=engine) > 100
 
 
-@pytest.mark.skipif(WHY_PURE is not None, reason="no native engine here")
+@pytest.mark.skipif(bool(NO_NATIVE), reason=NO_NATIVE)
 def test_the_engines_answer_hostile_clients_alike() -> None:
     assert answers_of("twins", 1.5) > 100
 

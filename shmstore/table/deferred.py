@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 from ..engine import Reader
 from ..errors import RequestTimeout, ShmstoreError
-from .handles import Answer, Link
+from .handles import Answer, Link, converted
 from .table import Table
 
 OTHERS_MAX = 10
@@ -39,7 +39,7 @@ class Reply:
         In a pipeline it waits for the answer if need be; in a transaction it is there once the
         block has ended well. Raises the error of the mutation. Each call returns fresh objects.
         """
-        return self._convert(self._fetch())
+        return converted(self._fetch(), self._convert)
 
 
 class Deferred:
@@ -197,7 +197,11 @@ class Transaction(Deferred):
             self._state = "abandoned"
             return
         self._state = "failed"
-        self._results = self.client.call("transaction", operations, list) if operations else []
+        if operations:
+            results_of = partial(_results_of, len(operations))
+            self._results = self.client.call("transaction", operations, results_of)
+        else:
+            self._results = []
         self._state = "closed"
 
     def _result(self, position: int) -> Any:
@@ -208,3 +212,10 @@ class Transaction(Deferred):
                 else f"nothing was applied: the transaction was {self._state}"
             )
         return self._results[position]
+
+
+def _results_of(count: int, answer: Any) -> list[Any]:
+    results = list(answer)
+    if len(results) != count:
+        raise ValueError
+    return results

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar, cast
 
 from ..engine import Reader
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, ProtocolError, ShmstoreError
 from ..keys import shown
 
 Result = TypeVar("Result")
@@ -70,6 +70,19 @@ def check_handle(handle: object) -> None:
             f"tables and stores are bound to a client, as connect() and server.connect() return "
             f"it, or to a pipeline or transaction; not to {shown(handle)}"
         )
+
+
+def converted(result: Any, convert: Callable[[Any], Result]) -> Result:
+    """Return what a call makes of the writer's answer.
+
+    Raises what ``convert`` does; ProtocolError if the answer is none that the operation can have.
+    """
+    try:
+        return convert(result)
+    except ShmstoreError:
+        raise
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise ProtocolError(f"the writer's answer makes no sense: {shown(result)}") from error
 
 
 def client_of(handle: Handle) -> Link:

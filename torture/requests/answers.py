@@ -11,26 +11,65 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any
 from unittest import mock
 
 from shmstore import segment
+from shmstore.client import Client
 from shmstore.engine import Owner
 from shmstore.errors import ShmstoreError
-from shmstore.pipe import Pipe, pipe
+from shmstore.pipe import pipe
 from shmstore.pipe.connection import Connection
+from shmstore.stores import Customers
 
 from .messages import Composer
 
 CAPACITY = 1 << 20
 TIMEOUT_SECONDS = 0.001
 """A hostile writer may say nothing at all."""
-CALLS = ("put", "ping", "read", "increment", "transaction")
 SENT_MAX = 100_000
 """What a socket takes of answers that nobody reads yet."""
+
+
+def _pipeline(client: Client) -> None:
+    with client.pipeline() as pipeline:
+        replies = [pipeline.table("t").pop("k", None), pipeline.table("t").put("k", 1)]
+    for reply in replies:
+        reply.result()
+
+
+def _transaction(client: Client) -> None:
+    with client.transaction() as transaction:
+        replies = [transaction.table("t").setdefault("k", 1), transaction.table("t").popitem()]
+    for reply in replies:
+        reply.result()
+
+
+CALLS: tuple[Callable[[Client], object], ...] = (
+    Client.ping,
+    Client.stats,
+    Client.check,
+    _pipeline,
+    _transaction,
+    lambda client: client.table("t").put("k", 1),
+    lambda client: client.table("t").put_many({"k": 1}),
+    lambda client: client.table("t").insert_new("k", 1),
+    lambda client: client.table("t").setdefault("k", 1),
+    lambda client: client.table("t").pop("k"),
+    lambda client: client.table("t").popitem(),
+    lambda client: client.table("t").delete("k"),
+    lambda client: client.table("t").increment("k"),
+    lambda client: client.table("t").patch("k", field=1),
+    lambda client: client.table("t").clear(),
+    lambda client: Customers(client).clear(),
+    lambda client: Customers(client).pop("k", None),
+    lambda client: Customers(client).insert({"id": "k", "created": 1}),
+    lambda client: client.reader,
+)
+"""What a client may ask."""
 
 
 def fuzz(rng: random.Random, seconds: float) -> dict[str, Any]:
@@ -58,18 +97,17 @@ class HostileWriters:
     def play(self) -> None:
         """Have one client call some things of writers that follow each other."""
         self._said = []
-        with mock.patch.multiple(pipe, open_connection=self._connected, sleep=_hurry):
-            client = Pipe("/nowhere", TIMEOUT_SECONDS)
-            try:
-                for _ in range(3):
-                    self._call(client)
-            finally:
-                client.close()
+        with (
+            mock.patch.multiple(pipe, open_connection=self._connected, sleep=_hurry),
+            Client("/nowhere", TIMEOUT_SECONDS) as client,
+        ):
+            for _ in range(3):
+                self._call(client)
 
-    def _call(self, client: Pipe) -> None:
+    def _call(self, client: Client) -> None:
         self.calls += 1
         try:
-            client.call(self._composer.one_of(CALLS), ["t", "", "k"])
+            self._composer.one_of(CALLS)(client)
         except ShmstoreError:
             pass
         except Exception as error:
