@@ -9,13 +9,18 @@ start ends in the same state.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from ..errors import CorruptSegment
 from ..layout import (
+    ALIGNED_VALUE_BYTES_MIN,
+    CLASS_BYTES,
     CLASS_HEAD,
+    CLASS_STR,
     COMMITTED_WORD,
     DEAD,
     DEPTH_SHIFT,
+    ENTRY_HEADER_BYTES,
     EXTENT_END_WORD,
     FREE_CLOCK_WORD,
     GRANULE_BITS,
@@ -24,11 +29,17 @@ from ..layout import (
     HEAP_START,
     HORIZON_WORD,
     INSERTION_MASK,
+    KEY_SIZE_SHIFT,
     KIND_GHOST,
+    KIND_MASK,
+    KIND_SHIFT,
+    KIND_SORTED,
     NEXT_INSERTION_WORD,
     PREV_FIELD,
     ROOT_WORD,
     SEGMENT_SLOTS,
+    SHAPE_FIELD,
+    SORT_WORD_BYTES,
     VACATED,
     WORD_BYTES,
 )
@@ -40,6 +51,13 @@ from .records import Damaged, Entry, load_entry
 
 _WORDS = GRANULE_BYTES // WORD_BYTES
 _NUMBER_MAX = 1 << 62
+_PLAIN_FIELDS = SHAPE_FIELD + 1
+_PLAIN_HEADERS = {
+    key_class | order: ENTRY_HEADER_BYTES + bool(order) * SORT_WORD_BYTES
+    for key_class in (CLASS_STR, CLASS_BYTES)
+    for order in (0, KIND_SORTED)
+}
+"""Bytes before the key's end, without the key, by the kind of a record."""
 
 
 @dataclass
@@ -100,14 +118,40 @@ class _Recovery:
         _mend_directory(self._words)
         for base in segment_starts(self._words):
             for address in range(base, base + SEGMENT_SLOTS):
-                self._take_back(address)
                 word = self._words[address]
-                if word > VACATED:
-                    self._note(load_entry(self._words, word & GRANULE_MASK))
+                if word > VACATED and not self._note_plain(word & GRANULE_MASK):
+                    self._take_back(address)
+                    word = self._words[address]
+                    if word > VACATED:
+                        self._note(load_entry(self._words, word & GRANULE_MASK))
         self._survey.blocks += index_blocks(self._words)
         self._check_blocks()
         self._survey.ghosts = [(start, word_hash) for _, start, word_hash in sorted(self._ghosts)]
         return self._survey
+
+    def _note_plain(self, granule: int) -> bool:
+        """Note a committed, living record of modest size, as most are; False for what may not be
+        one, which has to be looked at closely."""
+        at = granule * _WORDS
+        fields = self._words[at : at + _PLAIN_FIELDS].tolist()
+        if len(fields) < _PLAIN_FIELDS:
+            return False
+        sizes, seq, prev, shape = fields
+        value_size = sizes & 0xFFFFFFFF
+        header_bytes = _PLAIN_HEADERS.get(shape >> KIND_SHIFT & KIND_MASK)
+        if header_bytes is None or value_size >= ALIGNED_VALUE_BYTES_MIN:
+            return False
+        size = -(-(header_bytes + (shape >> KEY_SIZE_SHIFT) + value_size) // GRANULE_BYTES)
+        if (
+            seq > self._committed
+            or prev & DEAD
+            or granule + size > self._limit
+            or not 0 < shape & INSERTION_MASK < self._next_insertion
+        ):
+            return False
+        self._survey.blocks.append((granule, size))
+        self._survey.value_bytes_max = max(self._survey.value_bytes_max, value_size)
+        return True
 
     def _take_back(self, address: int) -> None:
         """Give a word back what it held when the last batch was committed."""
@@ -164,7 +208,8 @@ class _Recovery:
     def _check_blocks(self) -> None:
         """Two blocks that overlap would let one be overwritten by what is taken for free."""
         end = HEAP_START // GRANULE_BYTES
-        for start, size in sorted(self._survey.blocks):
+        self._survey.blocks.sort(key=itemgetter(0))
+        for start, size in self._survey.blocks:
             if start < end:
                 raise Damaged(f"two blocks overlap at granule {start}")
             end = start + size
