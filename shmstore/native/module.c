@@ -6,7 +6,7 @@
      record_type decoding              records decoded where they are touched
      wire                              records and messages to msgpack, answers back
      apply requests packed             plain requests from their bytes
-     check                             every invariant
+     check notes                       every invariant
      owner recovery lists order        the writer's batches
      staging index heap free           the open batch, its words and its blocks
      lookup walk probe records         the ways through the memory

@@ -113,8 +113,10 @@ apply_damage(const struct template *template, const struct memory *memory, const
     case COPY:
         value = word_load(memory, words->items[value % words->count]);
         break;
-    case LEAD:
-        value = (old & ~GRANULE_MASK) | template->blocks[value % template->block_count];
+    case LEAD: /* mostly to where something begins */
+        value = (old & ~GRANULE_MASK) |
+                (value >> 32 & 3 ? template->blocks[value % template->block_count]
+                                 : value % (SMALL_BYTES / GRANULE_BYTES));
         break;
     case EXTREME:
         value = extreme(value);

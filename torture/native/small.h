@@ -31,7 +31,7 @@
 #undef EXTENT_BYTES
 #define EXTENT_BYTES 2048
 
-#define SMALL_BYTES (16 << 10)
+#define SMALL_BYTES (12 << 10)
 #define SMALL_WORDS (SMALL_BYTES / WORD_BYTES)
 
 #define word_store plain_word_store
