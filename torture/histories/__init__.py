@@ -33,7 +33,7 @@ GAMES = (
     (FEW_KEYS, "nothing"),
     (LARGE_RECORDS, "nothing"),
     (FEW_KEYS, "nothing"),
-    (MANY_KEYS, "nothing"),
+    (MANY_KEYS, "writers and readers stopped"),
     (FEW_KEYS, "writers and readers stopped"),
 )
 """Each with what befalls its processes."""

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -77,7 +78,10 @@ def _take(
 ) -> None:
     """The job of a process: takes its part, and says what was broken."""
     player = Player(client, words, board, scripts, seed, process)
-    part(player, post)
+    try:
+        part(player, post)
+    except Exception:
+        player.findings.append(traceback.format_exc())
     post.send(player.findings)
 
 

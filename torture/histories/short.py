@@ -30,8 +30,12 @@ def put_in_order(budget: Budget, report: Report, least: int, seconds: float) -> 
     first = 0
     while len(report.findings) < FINDINGS_MAX and (first < least or budget.left() > until):
         count = SESSION if least - first > SESSION or budget.left() > until else least - first
-        for plan, history in _recorded(budget.seed, first, count):
-            _judge(plan, history, budget.seed, report)
+        try:
+            for plan, history in _recorded(budget.seed, first, count):
+                _judge(plan, history, budget.seed, report)
+        except RuntimeError as error:
+            where = f"histories {first} to {first + count} of seed {budget.seed}"
+            report.findings.append(f"{where} came to no end: {error}")
         first += count
 
 
