@@ -30,10 +30,11 @@ Figures = dict[str, int]
 
 
 def steady(report: Report, rng: random.Random, what: str, laps: int) -> None:
-    """Do so many laps of work with the writer killed in each, then as many with one writer."""
+    """Do so many laps of work with the writer killed in each, then as many with a reader killed."""
     with opened(report, rng, what) as played:
-        for phase, kills in (("with kills", True), ("without kills", False)):
-            figures = list(_laps(played, WARM_LAPS + laps, kills))
+        for whom in ("writer", "reader"):
+            phase = f"{whom} killed in each lap"
+            figures = list(_laps(played, WARM_LAPS + laps, whom))
             report.add("laps of the same work, to see what grows", len(figures))
             for name in figures[0]:
                 warm = max(lap[name] for lap in figures[:WARM_LAPS])
@@ -46,10 +47,9 @@ def steady(report: Report, rng: random.Random, what: str, laps: int) -> None:
         played.audit_at_rest()
 
 
-def _laps(played: Round, laps: int, kills: bool) -> Iterator[Figures]:
+def _laps(played: Round, laps: int, whom: str) -> Iterator[Figures]:
     for _ in range(laps):
-        if kills:
-            played.kill("writer")
+        played.kill(whom)
         time.sleep(LAP_SECONDS)
         with played.at_rest():
             yield _figures(played)

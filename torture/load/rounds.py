@@ -51,10 +51,22 @@ def opened(report: Report, rng: random.Random, what: str) -> Iterator[Round]:
         yield played
 
 
-def play(report: Report, rng: random.Random, what: str, seconds: float, writer_kills: int) -> None:
-    """Play one round: chaos for so long, and at least so many writers killed; then the end."""
+def play(
+    report: Report,
+    rng: random.Random,
+    what: str,
+    seconds: float,
+    writer_kills: int,
+    patience: bool = False,
+) -> None:
+    """Play one round: chaos for so long, and at least so many writers killed; then the end.
+
+    With ``patience`` the writer is stopped in between for longer than some time limits.
+    """
     with opened(report, rng, what) as played:
         played.play_chaos(seconds, writer_kills)
+        if patience:
+            played.stop_for_long()
         played.audit_at_rest()
         played.kill_supervisor()
 
@@ -169,6 +181,14 @@ class Round:
                 killed += whom == "writer"
             if self._report.findings:
                 break
+        self._continue_stopped(everyone=True)
+
+    def stop_for_long(self) -> None:
+        """Stop the writer until every operation whose time limit is not the longest has ended."""
+        wait_until(lambda: self.starter.writer_pid is not None, GONE_SECONDS)
+        self._stop("writer")
+        time.sleep(sorted(TIMEOUTS)[-2] + SLACK_SECONDS + 1.0)
+        self._watch()
         self._continue_stopped(everyone=True)
 
     def _stop(self, whom: str) -> None:

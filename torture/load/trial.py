@@ -14,8 +14,9 @@ ROUND_SECONDS = 6.0
 WRITER_KILLS_MIN = 7
 """In each round."""
 LAPS_MIN = 2 * WARM_LAPS
+LAPS_MAX = 50
 LAP_COST_SECONDS = 1.2
-"""Of a lap with kills and one without."""
+"""Of a lap in which the writer is killed, and of one in which a reader is."""
 ROUNDS_SHARE, LAPS_SHARE = 0.6, 0.15
 """Of the time; the rest is for restarts."""
 RESTARTS = (
@@ -38,11 +39,12 @@ def run(budget: Budget) -> Report:
         while (rounds < ROUNDS_MIN or budget.left() > left) and not report.findings:
             rounds += 1
             what = f"seed {budget.seed}, round {rounds}"
-            play(report, budget.rng, what, ROUND_SECONDS, WRITER_KILLS_MIN)
+            play(report, budget.rng, what, ROUND_SECONDS, WRITER_KILLS_MIN, rounds == 1)
             budget.say(f"round {rounds}: {report.counts['acknowledged mutations']:,.0f} mutations")
         report.add("rounds, each of one server", rounds)
         if not report.findings:
-            laps = max(LAPS_MIN, int(budget.seconds * LAPS_SHARE / LAP_COST_SECONDS))
+            laps = int(budget.seconds * LAPS_SHARE / LAP_COST_SECONDS)
+            laps = max(LAPS_MIN, min(laps, LAPS_MAX))
             steady(report, budget.rng, f"seed {budget.seed}, memory", laps)
             measure_restarts(budget, report)
     return report
