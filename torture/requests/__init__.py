@@ -2,7 +2,8 @@
 
 native                   plain requests from their bytes, in C: torture/native/fuzz_requests.c
 worker; answers          the process that fuzzes: a writer's whole path; clients
-bench; twins             the writer turn by turn, hostile clients and an innocent one; two writers
+bench; twins             the writer turn by turn, with an innocent client; two writers
+talker                   a hostile client's end of a connection
 streams; messages; arcs  what is sent, how it is composed, and which way the code took
 """
 
@@ -22,15 +23,21 @@ RUNS_MIN = 10_000_000
 """Executions on the native requests in a run that is recorded."""
 RECORDED_SECONDS = 300
 """A budget of this or more is for a run that is recorded."""
-SHARES = {"native": 0.55, "writer": 0.18, "checked": 0.12, "twins": 0.1, "clients": 0.05}
+SHARES = {
+    "native": 0.55, "writer": 0.18, "writer checked": 0.1, "twins": 0.1,
+    "clients": 0.04, "clients checked": 0.03,
+}  # fmt: skip
 WORKERS: dict[str, tuple[str, ...]] = {
     "writer": (),
-    "checked": (),
+    "writer checked": (),
     "twins": ("--twins",),
     "clients": ("--clients",),
+    "clients checked": ("--clients",),
 }
-"""What the process is told that fuzzes a writer, one whose C is checked, two, and clients."""
-SUFFIXES = {"checked": ", its C checked for addresses", "twins": ", one with each engine"}
+"""What the process is told that fuzzes a writer, two of them, clients; "checked": with a native
+engine that was compiled to find wrong addresses."""
+SUFFIXES = {"twins": ", one with each engine"}
+SUFFIX_CHECKED = ", its C checked for addresses"
 GRACE_SECONDS = 300
 ADDRESS = (
     "-std=c11", "-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined",
@@ -54,12 +61,13 @@ def fuzz_writer(
 ) -> None:
     """Fuzz in a process of its own, one of WORKERS; ``variables`` of the environment are added."""
     environment, directory = {**os.environ, **variables}, ROOT
-    if name == "checked":
+    checked = name.endswith("checked")
+    if checked:
         directory = package("requests-checked", ADDRESS)
         environment = python_in(directory, **_sanitized(), **variables)
     seed = budget.rng.getrandbits(31)
     command = [sys.executable, "-m", "torture.requests.worker", "--seed", str(seed), *WORKERS[name]]
-    with native.workplace(name, report) as folder:
+    with native.workplace(name.replace(" ", "-"), report) as folder:
         command += ["--folder", str(folder), "--seconds", str(seconds)]
         try:
             done = subprocess.run(
@@ -77,8 +85,9 @@ def fuzz_writer(
             return
         result = json.loads(done.stdout.splitlines()[-1])
         report.findings += [f"{name}, seed {seed}: {finding}" for finding in result["findings"]]
+    suffix = SUFFIX_CHECKED if checked else SUFFIXES.get(name, "")
     for what, count in result["counts"].items():
-        report.add(what + SUFFIXES.get(name, ""), count)
+        report.add(what + suffix, count)
     budget.say(f"{name}: {result['counts']}")
 
 

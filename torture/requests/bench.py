@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
@@ -25,6 +23,8 @@ from shmstore.engine import Owner
 from shmstore.writer import trouble
 from shmstore.writer.loop import Loop
 
+from .talker import LENGTH, Broken, Talker, judge_form, unpacked
+
 CAPACITY = 4 << 20
 STEP_SECONDS_MAX = 10.0
 """A turn that takes longer is a hang."""
@@ -34,146 +34,12 @@ MEMORY_BYTES_MAX = 1 << 30
 FULL = 4
 """The code of the error that a store without room gives."""
 VICTIM = b"the innocent one"
-_LENGTH = struct.Struct(">i")
 
 
-class Broken(Exception):
-    """A promise did not hold."""
-
-
-def frames(data: bytes) -> tuple[list[bytes], bool]:
-    """Return the whole messages that a stream holds, and whether it breaks the rules after them."""
-    messages: list[bytes] = []
-    at = 0
-    while at + 4 <= len(data):
-        size, start = _LENGTH.unpack_from(data, at)[0], at + 4
-        if size == -1:
-            if start + 8 > len(data):
-                break
-            size, start = int.from_bytes(data[start : start + 8], "big"), start + 8
-        if not 0 <= size <= protocol.FRAME_BYTES_MAX:
-            return messages, True
-        if start + size > len(data):
-            break
-        messages.append(data[start : start + size])
-        at = start + size
-    return messages, False
-
-
-def _unpacked(message: bytes) -> Any:
-    try:
-        return msgpack.unpackb(message, strict_map_key=False, timestamp=0)
-    except Exception:
-        return None
-
-
-class Talker:
-    """A client's end of a connection, that knows what it may expect."""
-
-    def __init__(self, path: str) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(path)
-        self.socket.setblocking(False)
-        self.sent = bytearray()
-        self.heard = bytearray()
-        self.hung_up = False
-
-    def send(self, data: bytes, turn: Callable[[], None]) -> None:
-        """Send all of it, with turns of the writer where the socket is full."""
-        while data and not self.hung_up:
-            try:
-                count = self.socket.send(data, socket.MSG_NOSIGNAL)
-            except BlockingIOError:
-                turn()
-                self.listen()
-                continue
-            except OSError:
-                self.hung_up = True
-                return self.listen()
-            self.sent += data[:count]
-            data = data[count:]
-
-    def listen(self) -> None:
-        """Take what has arrived."""
-        with suppress(BlockingIOError):
-            while True:
-                try:
-                    data = self.socket.recv(1 << 18)
-                except ConnectionResetError:
-                    data = b""
-                if not data:
-                    self.hung_up = True
-                    return
-                self.heard += data
-
-    def answers(self) -> list[bytes]:
-        messages, broken = frames(bytes(self.heard))
-        if broken:
-            raise Broken("the writer's answers are no frames")
-        return messages
-
-    def comparable(self) -> list[Any]:
-        """Return the answers but for what tells of the process, or of Python's own words."""
-        asked = {request_id for request_id, what in self._asked() if what in ("stats", "hello")}
-        told = []
-        for message in self.answers():
-            answer = _unpacked(message)
-            if answer[1] != 0 and answer[2].startswith("read "):
-                told.append(answer[:2])
-            elif answer[0] not in asked:
-                told.append(message)
-        return told
-
-    def _asked(self) -> list[tuple[Any, Any]]:
-        return [_head(request) for request in frames(bytes(self.sent))[0]]
-
-    def is_answered(self) -> bool:
-        """Tell whether nothing more is to come."""
-        self.listen()
-        messages, broken = frames(bytes(self.sent))
-        return self.hung_up or (not broken and len(self.answers()) >= len(messages))
-
-    def judge(self, replaced: bool) -> int:
-        """Raise Broken unless what was heard answers what was sent; return how many answers.
-
-        ``replaced``: another connection may have taken the place of this one.
-        """
-        requests, broken = frames(bytes(self.sent))
-        answers = [_unpacked(message) for message in self.answers()]
-        for answer in answers:
-            _judge_form(answer)
-        refused = bool(answers) and answers[-1][0] == 0 and answers[-1][1] != 0
-        asked = self._asked()
-        # What was answered before is answered at once, what is new with its batch.
-        strange = Counter(answer[0] for answer in answers[: len(answers) - refused])
-        strange -= Counter(request_id for request_id, _ in asked)
-        if strange:
-            raise Broken(f"nobody asked for the answers {list(strange)}")
-        if self.hung_up:
-            goodbye = any(operation == "bye" for _, operation in asked)
-            if not (refused or goodbye or replaced):
-                raise Broken("the writer hung up without a reason")
-        elif broken or len(answers) != len(requests):
-            raise Broken(f"{len(requests)} requests have {len(answers)} answers")
-        return len(answers)
-
-
-def _head(request: bytes) -> tuple[Any, Any]:
-    """Return the id and the operation of a request, None where there is none."""
-    fields = _unpacked(request)
-    if not isinstance(fields, list) or len(fields) != 4 or not isinstance(fields[0], int):
-        return None, None
-    return fields[0], fields[2]
-
-
-def _judge_form(answer: Any) -> None:
-    if not isinstance(answer, list) or len(answer) not in (3, 4) or not isinstance(answer[0], int):
-        raise Broken(f"an answer is {answer!r:.300}")
-    if answer[1] == 0:
-        if len(answer) != 3:
-            raise Broken(f"an answer is {answer!r:.300}")
-    elif answer[1] == 1 or not isinstance(answer[2], str) or not isinstance(answer[3], dict):
-        raise Broken(f"an error without a name: {answer!r:.300}")
+def resident_bytes() -> int:
+    """Return how much memory this process takes."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Bench:
@@ -275,8 +141,7 @@ class Bench:
         problems = self._victim.ask("check")
         if problems:
             raise Broken(f"check says {problems[:3]}")
-        with open("/proc/self/statm") as statm:
-            resident = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        resident = resident_bytes()
         if resident > MEMORY_BYTES_MAX:
             raise Broken(f"the writer's process takes {resident >> 20} MiB of memory")
 
@@ -304,7 +169,7 @@ class Victim:
 
     def _send(self, request_id: int, operation: str, arguments: list[Any]) -> None:
         message = msgpack.packb([request_id, request_id, operation, arguments])
-        self.talker.send(_LENGTH.pack(len(message)) + message, self._bench.turn)
+        self.talker.send(LENGTH.pack(len(message)) + message, self._bench.turn)
 
     def _answer(self, request_id: int) -> Any:
         for _ in range(TURNS_MAX):
@@ -313,8 +178,8 @@ class Victim:
             answers = self.talker.answers()
             if answers:
                 self.talker.heard.clear()
-                answer = _unpacked(answers[0])
-                _judge_form(answer)
+                answer = unpacked(answers[0])
+                judge_form(answer)
                 if len(answers) != 1 or answer[0] != request_id:
                     raise Broken(f"the innocent client hears {answer!r:.300}")
                 return answer

@@ -19,8 +19,9 @@ import msgpack
 
 from . import answers
 from .arcs import Arcs
-from .bench import Bench, Broken
+from .bench import Bench, resident_bytes
 from .streams import Streams
+from .talker import Broken
 from .twins import Twins
 
 LIFE_EVENTS = 150
@@ -103,6 +104,7 @@ class Fuzzing:
             "conversations of hostile clients": self._events,
             "lives of stores that hostile clients shared": self._lives,
             "arcs of the writer's code that were taken": len(self._arcs),
+            "MiB of memory at the end of the fuzzed writers": resident_bytes() >> 20,
         }
         return {"counts": counts, "findings": self._findings, "longest": self._longest}
 
