@@ -39,21 +39,24 @@ GAMES = (
 """Each with what befalls its processes."""
 
 
-def run(budget: Budget, least: float | None = None) -> Report:
+def run(budget: Budget, operations: int | None = None, histories: int | None = None) -> Report:
     """Record short histories and put them in order; play games and judge every answer.
 
-    ``least`` scales what is done at least: 10,000,000 operations and 10,000 histories.
+    At least so many: 10,000,000 operations and 10,000 histories unless given, if there is a minute
+    or more; for a shorter budget its part.
     """
-    scale = min(1.0, budget.seconds / SECONDS_FULL) if least is None else least
+    scale = min(1.0, budget.seconds / SECONDS_FULL)
+    operations = int(OPERATIONS_LEAST * scale) if operations is None else operations
+    histories = int(HISTORIES_LEAST * scale) if histories is None else histories
     report = Report()
-    put_in_order(budget, report, int(HISTORIES_LEAST * scale), HISTORIES_SHARE * budget.seconds)
+    put_in_order(budget, report, histories, HISTORIES_SHARE * budget.seconds)
     shortest, longest = GAME_SECONDS
     seconds = max(shortest, min(longest, budget.seconds / 10))
     judged = 0
     for played, (shape, disturbance) in enumerate(cycle(GAMES)):
-        done = played >= GAMES_MIN and judged >= OPERATIONS_LEAST * scale
+        done = played >= GAMES_MIN and judged >= operations
         if report.findings or (done and budget.left() <= 0):
             return report
         judged += play(budget, report, shape, disturbance, seconds)
         budget.say(f"{judged:,} operations judged")
-    return report
+    raise AssertionError("there is always another game")
