@@ -187,7 +187,7 @@ class Supervisor:
     def _begin_fresh(self) -> Child:
         with fork_lock:
             writer = self._writer = self._new_child()
-        if not writer.begin():
+        if not writer.begin() and not writer.wait_gone(0.0):
             raise ConnectionError("it cannot be told to begin")
         return writer
 

@@ -50,9 +50,14 @@ def _cast(server: shmstore.Server) -> dict[str, int]:
     watching = server._supervisor
     while (spare := watching.spare_pid) is None:
         time.sleep(PACE_SECONDS)
+    alive, here = os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(here, b"!")
         _use(server.table("counters"), "child")
+    os.read(alive, 1)  # one that were stopped before would hold what it inherited
+    os.close(alive)
+    os.close(here)
     writer = server.writer_pid or 0
     memory = os.fstat(watching._memory_fd).st_ino
     return {"writer": writer, "spare": spare, "child": child, "memory": memory}
@@ -83,5 +88,8 @@ def _obey(server: shmstore.Server, order: str) -> None:
         if (writer := server.writer_pid) is not None:
             os.kill(writer, signal.SIGKILL)
         server.client.ping()
+    elif order == "settle":
+        while server._supervisor.spare_pid is None:
+            time.sleep(PACE_SECONDS)
     elif order == "close":
         server.close()

@@ -85,6 +85,17 @@ class Scene:
             others = [role for role in self._cast if role not in roles]
             self._send(others, signal.SIGKILL, one_by_one)
 
+    def restart(self, times: int) -> None:
+        """Kill the writer so often; Broken if the starter has more open, or more children, then."""
+        self.order("put")
+        self.order("settle")
+        before = self._belongings()
+        for _ in range(times):
+            self.order("restart")
+            self.order("settle")
+        if (after := self._belongings()) != before:
+            raise Broken(f"the starter has {after} after {times} restarts, and had {before}")
+
     def judge(self, doomed: bool, excused: bool, orderly: bool) -> None:
         """End what is left of the scene; raise Broken for what is still there then.
 
@@ -125,6 +136,10 @@ class Scene:
         for process in self._cast.values():
             process.close()
         self._channel.close()
+
+    def _belongings(self) -> tuple[list[str], int]:
+        pid = self._cast["starter"].pid
+        return traces.descriptors_of(pid), len(traces.children_of(pid))
 
     def _play(self, role: str, program: Callable[..., None], place: str) -> Any:
         ours, theirs = get_context("fork").Pipe()

@@ -67,6 +67,16 @@ def holders_of(inode: int) -> dict[int, str]:
     return found
 
 
+def descriptors_of(pid: int) -> list[str]:
+    """Return what a process has open, sorted."""
+    found = []
+    with suppress(OSError):
+        for entry in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                found.append(os.readlink(f"/proc/{pid}/fd/{entry}").partition(":[")[0])
+    return sorted(found)
+
+
 def children_of(pid: int) -> list[int]:
     """Return the ids of the processes that any thread of this one has started."""
     found: list[int] = []

@@ -13,6 +13,8 @@ from .scene import ROLES, SERVANTS, WAYS, Broken, Scene
 SECONDS_MAX = 2.0
 """Within this time everything has to be gone."""
 MOMENTS_LEAST = 60
+RESTARTS = 4
+"""Not so many that there are pauses between them."""
 SIZES = range(1, len(ROLES) + 1)
 ORDERS = tuple(order for size in SIZES for order in permutations(ROLES, size))
 SETS = tuple(roles for size in SIZES for roles in combinations(ROLES, size))
@@ -50,7 +52,7 @@ def play(
     """Play these, and so many moments; what has to go has ``patience`` seconds.
 
     Each scene has a server of the same name, so it sees that the one before left nothing in its
-    way; the last is for that alone.
+    way. The last one sees that its starter collects nothing over some restarts.
     """
     stage = _Stage(budget, patience)
     try:
@@ -62,7 +64,7 @@ def play(
         while moments > 0 or budget.left() > 0:
             moments -= 1
             stage.play_moment(budget.rng.choice(list(MOMENTS)))
-        stage.play("kill", ())
+        stage.play_restarts()
     finally:
         shutil.rmtree(stage.directory, ignore_errors=True)
     return stage.report
@@ -91,8 +93,18 @@ class _Stage:
             scene.judge(doomed, excused, self._chance())
 
         self._play(f"{way} {_pace(one_by_one)} {', '.join(roles)}", blow)
-        if roles:
-            self.report.add(COUNTED[way])
+        self.report.add(COUNTED[way])
+
+    def play_restarts(self) -> None:
+        """Kill the writer some times, then end all."""
+
+        def blow(scene: Scene) -> None:
+            scene.open()
+            scene.begin()
+            scene.restart(RESTARTS)
+            scene.judge(False, False, True)
+
+        self._play(f"{RESTARTS} restarts", blow)
 
     def play_moment(self, moment: str) -> None:
         """Strike any of those who are there, a moment after the starter began with something."""
