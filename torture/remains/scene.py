@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -94,7 +95,7 @@ class Scene:
             self.order("restart")
             self.order("settle")
         if (after := self._belongings()) != before:
-            raise Broken(f"the starter has {after} after {times} restarts, and had {before}")
+            raise Broken(f"after {times} restarts the starter has {after - before} more")
 
     def judge(self, doomed: bool, excused: bool, orderly: bool) -> None:
         """End what is left of the scene; raise Broken for what is still there then.
@@ -137,9 +138,10 @@ class Scene:
             process.close()
         self._channel.close()
 
-    def _belongings(self) -> tuple[list[str], int]:
+    def _belongings(self) -> Counter[str]:
         pid = self._cast["starter"].pid
-        return traces.descriptors_of(pid), len(traces.children_of(pid))
+        children = Counter(children=len(traces.children_of(pid)))
+        return traces.descriptors_of(pid) + children
 
     def _play(self, role: str, program: Callable[..., None], place: str) -> Any:
         ours, theirs = get_context("fork").Pipe()

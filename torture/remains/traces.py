@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -67,14 +68,14 @@ def holders_of(inode: int) -> dict[int, str]:
     return found
 
 
-def descriptors_of(pid: int) -> list[str]:
-    """Return what a process has open, sorted."""
-    found = []
+def descriptors_of(pid: int) -> Counter[str]:
+    """Return how many descriptors of each kind, or of each file, a process has."""
+    found: Counter[str] = Counter()
     with suppress(OSError):
         for entry in os.listdir(f"/proc/{pid}/fd"):
             with suppress(OSError):
-                found.append(os.readlink(f"/proc/{pid}/fd/{entry}").partition(":[")[0])
-    return sorted(found)
+                found[os.readlink(f"/proc/{pid}/fd/{entry}").partition(":[")[0]] += 1
+    return found
 
 
 def children_of(pid: int) -> list[int]:
