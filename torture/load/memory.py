@@ -7,18 +7,19 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 from ..trial import Report
 from .rounds import Round, opened
 from .starter import children_of
 
 WARM_LAPS = 4
-"""The first laps of a phase, whose largest figures are the measure of all that follow."""
+"""The first laps of a phase; the medians of these and of as many last ones are compared."""
 LAP_SECONDS = 0.5
-GROWTH = 1.25
-"""So much more there may be at the end: what lies where is different in each lap."""
+GROWTH = {"bytes": 1.1}
 ALLOWANCES = {"bytes": 2 << 20, "descriptors": 3, "sessions": 3}
-"""Added to that, by the last word of a figure's name."""
+"""So many times as much, and so much more, there may be at the end, by the last word of the name:
+what lies where is different in each lap."""
 REPORTED = (
     "real bytes",
     "writer's private bytes",
@@ -37,13 +38,14 @@ def steady(report: Report, rng: random.Random, what: str, laps: int) -> None:
             figures = list(_laps(played, WARM_LAPS + laps, whom))
             report.add("laps of the same work, to see what grows", len(figures))
             for name in figures[0]:
-                warm = max(lap[name] for lap in figures[:WARM_LAPS])
-                late = min(lap[name] for lap in figures[-WARM_LAPS:])
+                first = median(lap[name] for lap in figures[:WARM_LAPS])
+                last = median(lap[name] for lap in figures[-WARM_LAPS:])
                 if name in REPORTED:
-                    report.counts[f"{name}, {phase}, most in the first laps"] = warm
-                    report.counts[f"{name}, {phase}, least in the last laps"] = late
-                if late > warm * GROWTH + ALLOWANCES[name.split()[-1]]:
-                    played.find("grows", f"{phase}: {name} from {warm:,} to {late:,}")
+                    report.counts[f"{name}, {phase}, in the first laps"] = first
+                    report.counts[f"{name}, {phase}, in the last laps"] = last
+                kind = name.split()[-1]
+                if last > first * GROWTH.get(kind, 1) + ALLOWANCES[kind]:
+                    played.find("grows", f"{phase}: {name} from {first:,} to {last:,}")
         played.audit_at_rest()
 
 
