@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from shmstore.table import deferred
 from shmstore.table.deferred import Reply
 from shmstore.table.handles import converted
 from shmstore.writer import fields
+from tests.segments import Segment
 from torture import requests
 from torture.requests import native
 from torture.trial import Budget, Report
@@ -56,6 +59,20 @@ def test_an_error_code_of_any_depth_is_refused_by_the_client() -> None:
 def test_a_key_of_any_depth_is_an_invalid_key() -> None:
     with pytest.raises(InvalidKey, match=r"\[\[\["):
         keys.key_of(nested(DEPTH_MAX))
+
+
+def test_a_read_of_names_or_keys_of_any_depth_is_refused_by_either_engine(
+    engine: ModuleType,
+) -> None:
+    with closing(Segment(engine)) as at_hand:
+        for use in (
+            lambda: at_hand.reader.count(nested(DEPTH_MAX), ""),
+            lambda: at_hand.reader.chunk("t", nested(DEPTH_MAX), b"", None, None, False),
+            lambda: at_hand.reader.get(1, nested(DEPTH_MAX)),
+            lambda: at_hand.reader.page("t", "n", 10, nested(DEPTH_MAX), None),
+        ):
+            with pytest.raises(InvalidKey, match=r"\[\[\["):
+                use()
 
 
 def test_what_an_error_shows_is_short_before_it_is_cut() -> None:

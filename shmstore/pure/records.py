@@ -12,6 +12,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from ..errors import InvalidKey
+from ..keys import shown
 from ..layout import (
     ALIGNED_VALUE_BYTES_MIN,
     CACHE_LINE_BYTES,
@@ -206,9 +207,9 @@ def key_parts(key: object) -> tuple[int, bytes]:
             encoded = key.encode()
         except UnicodeEncodeError as error:
             raise InvalidKey(
-                f"key {key!r:.80} holds surrogate characters, which UTF-8 cannot carry; "
+                f"key {shown(key)} holds surrogate characters, which UTF-8 cannot carry; "
                 "use a bytes key for arbitrary bytes",
-                key=f"{key!r:.80}",
+                key=shown(key),
             ) from error
         key_class = CLASS_STR
     elif type(key) is bytes:
@@ -219,8 +220,8 @@ def key_parts(key: object) -> tuple[int, bytes]:
         return key_parts(bytes(key))
     else:
         raise InvalidKey(
-            f"a key is str or bytes, not {type(key).__name__} ({key!r:.80}); convert it first",
-            key=f"{key!r:.80}",
+            f"a key is str or bytes, not {type(key).__name__} ({shown(key)}); convert it first",
+            key=shown(key),
         )
     if len(encoded) > KEY_BYTES_MAX:
         raise InvalidKey(
@@ -261,15 +262,15 @@ def split_list_name(name: bytes) -> tuple[bytes, bytes, bytes]:
 
 def _name(text: object, what: str) -> bytes:
     if not isinstance(text, str):
-        raise InvalidKey(f"a {what} is a str, not {type(text).__name__} ({text!r:.80})")
+        raise InvalidKey(f"a {what} is a str, not {type(text).__name__} ({shown(text)})")
     try:
         encoded = text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidKey(f"{what} {text!r} holds surrogate characters; use plain text") from error
-    if len(encoded) > NAME_BYTES_MAX:
         raise InvalidKey(
-            f"{what} {text[:40]!r}... has {len(encoded)} bytes; at most {NAME_BYTES_MAX}"
-        )
+            f"{what} {shown(text)} holds surrogate characters; use plain text"
+        ) from error
+    if len(encoded) > NAME_BYTES_MAX:
+        raise InvalidKey(f"{what} {shown(text)} has {len(encoded)} bytes; at most {NAME_BYTES_MAX}")
     return bytes((len(encoded),)) + encoded
 
 
