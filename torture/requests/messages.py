@@ -123,7 +123,7 @@ class Composer:
 
     def bomb(self) -> Raw:
         """Return what is small and looks large, or is deep, or wide."""
-        deep = DEEP if self.often(2) else self.one_of((31, 32, 33, 64, DEEP + 10, 100_000))
+        deep = DEEP if self.often(2) else self.one_of((31, 32, 33, 64, DEEP + 10, 1_000_000))
         if self.often(2):
             return Raw(b"\x91" * deep + b"\x01")
         bombs = (
