@@ -16,12 +16,13 @@ from shmstore.layout import (
     KIND_GHOST,
     KIND_SHIFT,
     KIND_SORTED,
+    ROOT_WORD,
     SCOPE_FIELD,
     SEGMENT_SLOTS,
     SHAPE_FIELD,
     VACATED,
 )
-from shmstore.pure.index import segment_starts
+from shmstore.pure.index import directory_words, segment_starts
 from shmstore.pure.records import Entry, load_entry
 from tests.segments import Segment
 from torture import building, segments
@@ -43,9 +44,16 @@ def test_damaged_segments_are_answered(target: str) -> None:
 
 
 FOUND = {
-    "a deleted entry whose scope was damaged": "19103f0003009dca7b85e0a4fac20410",
-    "a head that was made a ghost": "0268000002075f7e8d6c7a41e2ab2ac40306b9c12de5c64c08b00384",
+    "a deleted entry that its hash does not find": "19103f0003059dca7b85e0a4fac20410",
+    "a segment of the index in two places": (
+        "6e0000000104f1c2163fac5c7a0f3b5d05035195085c7e23634d754c"
+    ),
+    "a head that was made a ghost": (
+        "800004008107f9c6559e369952e79edb06070412e0ad45c74013938f030e0747fcb8550a597324bc0308f5c8993f"
+        "ba20192b603701006d35d8e92462ff460774050560aa2745a7b1c7d44c8f"
+    ),
 }
+"""Inputs of the takeover, each of which it failed on once."""
 
 
 @pytest.mark.parametrize("hexadecimal", FOUND.values(), ids=FOUND)
@@ -79,6 +87,22 @@ def test_a_deleted_entry_that_no_hash_leads_to_is_not_taken_for_free(engine: Mod
         segment.owner.close()
         flip(segment, dead, SCOPE_FIELD, 1 << 20)
         with pytest.raises(CorruptSegment, match="not where its hash leads"):
+            engine.Owner.take_over(segment.memory, print, print)
+
+
+def test_a_segment_of_the_index_that_stands_in_two_places_is_not_taken_over(
+    engine: ModuleType,
+) -> None:
+    """Each of them would give its block up, once they are split: it would be free twice."""
+    with closing(Segment(engine)) as segment:
+        for number in range(1500):
+            segment.owner.put("t", "", f"k{number}", b"v")
+        segment.owner.commit()
+        segment.owner.close()
+        with memoryview(segment.memory) as data, data.cast("Q") as words:
+            start = (words[ROOT_WORD] & GRANULE_MASK) * 2
+            words[start + len(directory_words(words)) - 1] = words[start]
+        with pytest.raises(CorruptSegment, match="names a segment that others name, too"):
             engine.Owner.take_over(segment.memory, print, print)
 
 

@@ -117,9 +117,11 @@ directory_span(uint64_t word, uint64_t at, uint64_t depth, uint64_t *first, uint
 }
 
 /* Undo a replacement of an index segment that was cut off: until every directory word of the old
-   one is stored, the old one, which has the smaller depth, says the same and governs. */
+   one is stored, the old one, which has the smaller depth, says the same and governs.
+
+   A segment that stands in two places is damage: each of them would give up its block. */
 static enum status
-mend_directory(const struct memory *memory, struct fault *fault)
+mend_segments(const struct memory *memory, struct blockmap *met, struct fault *fault)
 {
     uint64_t start, count, first, span;
     enum status status = directory_find(memory, &start, &count, fault);
@@ -138,12 +140,28 @@ mend_directory(const struct memory *memory, struct fault *fault)
             }
         }
         status = directory_span(governing, at, depth, &first, &span, fault);
+        if (status == FINE && blockmap_has(met, governing & GRANULE_MASK)) {
+            return fail(fault, DAMAGED, "directory word %llu names a segment that others name, too",
+                        (unsigned long long)at);
+        }
+        if (status == FINE) {
+            status = blockmap_put(met, governing & GRANULE_MASK, 0);
+        }
         for (uint64_t i = first; status == FINE && i < first + span; i++) {
             if (word_load(memory, start + i) != governing) {
                 word_store_release(memory, start + i, governing);
             }
         }
     }
+    return status;
+}
+
+static enum status
+mend_directory(const struct memory *memory, struct fault *fault)
+{
+    struct blockmap met = {0};
+    enum status status = mend_segments(memory, &met, fault);
+    blockmap_close(&met);
     return status;
 }
 

@@ -219,15 +219,21 @@ class _Recovery:
 
 def _mend_directory(words: memoryview) -> None:
     """Undo a replacement of an index segment that was cut off: until every directory word of the
-    old one is stored, the old one, which has the smaller depth, says the same and governs."""
+    old one is stored, the old one, which has the smaller depth, says the same and governs.
+
+    A segment that stands in two places is damage: each of them would give up its block."""
     root, count = words[ROOT_WORD], len(directory_words(words))
     start, depth = (root & GRANULE_MASK) * _WORDS, root >> DEPTH_SHIFT
+    met: set[int] = set()
     at = 0
     while at < count:
         first, span = _span(words[start + at], at, depth)
         inside = words[start + first : start + first + span].tolist()
         governing = min(inside, key=lambda word: word >> DEPTH_SHIFT)
         first, span = _span(governing, at, depth)
+        if governing & GRANULE_MASK in met:
+            raise Damaged(f"directory word {at} names a segment that others name, too")
+        met.add(governing & GRANULE_MASK)
         for i in range(first, first + span):
             if words[start + i] != governing:
                 words[start + i] = governing

@@ -13,7 +13,7 @@
 #define INPUT_BYTES_MAX (INPUT_START + DAMAGES_MAX * DAMAGE_BYTES)
 
 /* What happens to a word. */
-enum change { SET, FLIP, ADD, COPY, LEAD, EXTREME, BYTE, SEAL, CHANGES };
+enum change { SET, FLIP, ADD, COPY, LEAD, EXTREME, BYTE, SWAP, SEAL, CHANGES };
 
 /* An input is a template, two bytes that say what is done afterwards, how often; and damages: a
    part, a change, the number of the word among those of its part (2 bytes), and a value. */
@@ -89,6 +89,19 @@ seal_entry(const struct memory *memory, uint64_t granule)
     }
 }
 
+/* Let up to three words in a row change places with others of the same part, mostly near ones. */
+static void
+swap_words(const struct memory *memory, const struct words *words, uint64_t number, uint64_t value)
+{
+    uint64_t from = value >> 40 & 3 ? number + 2 + value % 5 : value;
+    for (uint64_t i = 0; i <= (value >> 32) % 3; i++) {
+        uint64_t one = words->items[(number + i) % words->count];
+        uint64_t other = words->items[(from + i) % words->count], kept = word_load(memory, one);
+        plain_word_store(memory, one, word_load(memory, other));
+        plain_word_store(memory, other, kept);
+    }
+}
+
 static void
 apply_damage(const struct template *template, const struct memory *memory, const uint8_t *damage)
 {
@@ -100,6 +113,10 @@ apply_damage(const struct template *template, const struct memory *memory, const
         return;
     }
     if (words->count == 0) {
+        return;
+    }
+    if (damage[1] % CHANGES == SWAP) {
+        swap_words(memory, words, number, value);
         return;
     }
     uint64_t word = words->items[number % words->count], old = word_load(memory, word);

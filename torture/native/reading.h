@@ -133,6 +133,9 @@ read_page(struct reader *reader, const struct listed *listed, struct walk walk)
     reader_saw(reader, &count, sizeof count);
     if (reader_took(reader,
                     find_listed(&reader->lookup, scope, &root, &walk, reader->window.committed))) {
+        if (walk.limit == SIZE_MAX && found.count != count) {
+            reader_took(reader, fail(&reader->fault, DAMAGED, "a list has not its count"));
+        }
         for (size_t i = 0; i < found.count; i++) {
             reader_saw(reader, &found.items[i].position, sizeof found.items[i].position);
             if (i < COPIED_MAX) {

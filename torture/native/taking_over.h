@@ -19,6 +19,7 @@ static const char *const EXCLUDED[] = {
     "the next insertion number",
     "the memory ends",
     "do not name one segment",
+    "names a segment that others name",
     "reaches beyond the memory",
     "reaches out of the memory",
     "larger together",
