@@ -57,9 +57,11 @@ _ASAN = (
 )
 
 
-def run(budget: Budget, jobs: int = 1, runs: int | None = None) -> Report:
+def run(
+    budget: Budget, jobs: int = 1, runs: int | None = None, targets: Sequence[str] = tuple(TARGETS)
+) -> Report:
     """Let each target run for its share of the time, or so many times; ``jobs`` at once."""
-    shares = sum(share for share, _ in TARGETS.values())
+    shares = sum(TARGETS[target][0] for target in targets)
     report = Report()
     each = _fuzzed if has("clang") else _driven
     _compiled(*(_FUZZED if has("clang") else _DRIVEN))
@@ -68,7 +70,8 @@ def run(budget: Budget, jobs: int = 1, runs: int | None = None) -> Report:
         return each(budget, target, budget.seconds * jobs * TARGETS[target][0] / shares, runs)
 
     with ThreadPoolExecutor(jobs) as pool:
-        for target, (done, finding) in zip(TARGETS, pool.map(one, TARGETS), strict=True):
+        for target, (done, finding) in zip(targets, pool.map(one, targets), strict=True):
+            budget.say(f"{done:,} {TARGETS[target][1]}")
             report.add(TARGETS[target][1], done)
             if finding:
                 report.findings.append(finding)
@@ -134,7 +137,7 @@ def _ran(target: str, command: Sequence[str | Path]) -> subprocess.CompletedProc
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all targets so many times, or one input of one of them; return the exit status."""
+    """Run one target or all so many times, or one with inputs; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m torture.segments")
     parser.add_argument("target", nargs="?", choices=TARGETS)
     parser.add_argument("input", nargs="*", help="in hexadecimal digits, as a finding has it")
@@ -142,11 +145,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="targets at once")
     options = parser.parse_args(arguments)
-    if options.target:
+    if options.input:
         done, trouble = drive(options.target, "input", *options.input)
         print(trouble or f"{done} runs")
         return 1 if trouble else 0
-    report = run(Budget(0, options.seed, "segments"), options.jobs, options.runs)
+    targets = [options.target] if options.target else list(TARGETS)
+    report = run(Budget(0, options.seed, "segments"), options.jobs, options.runs, targets)
     for what, count in report.counts.items():
         print(f"{count:>12,} {what}")
     print(*report.findings, sep="\n")
