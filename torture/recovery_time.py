@@ -79,10 +79,13 @@ class Times:
         return sorted(self.acknowledged)[rank - 1]
 
 
-def measure(records: int, kills: int, shape: str, engine: str, seed: int = 1) -> Times:
+def measure(
+    records: int, kills: int, shape: str, engine: str, seed: int = 1, watched: int = 0
+) -> Times:
     """Kill the writer of a store of so many records; return what was measured.
 
-    Records are loaded with the native engine if there is one.
+    Records are loaded with the native engine if there is one. So many further kills are watched,
+    which takes time from those who restart.
     """
     ours, theirs = get_context("fork").Pipe()
     killer = get_context("fork").Process(target=_kill, args=(theirs,))
@@ -93,7 +96,7 @@ def measure(records: int, kills: int, shape: str, engine: str, seed: int = 1) ->
         with _environment("SHMSTORE_ENGINE", None), shmstore.start(capacity=capacity) as server:
             _load(server.client, shape, records, random.Random(seed))
             with _environment("SHMSTORE_ENGINE", engine):
-                return _measured(server, ours, kills, engine)
+                return _measured(server, ours, kills, engine, watched)
     finally:
         ours.send(None)
         killer.join()
@@ -101,7 +104,7 @@ def measure(records: int, kills: int, shape: str, engine: str, seed: int = 1) ->
         ours.close()
 
 
-def _measured(server: shmstore.Server, killer: Any, kills: int, engine: str) -> Times:
+def _measured(server: shmstore.Server, killer: Any, kills: int, engine: str, watched: int) -> Times:
     times = Times()
     killer.send(server.address)
     # The first writers may run the other engine.
@@ -109,7 +112,7 @@ def _measured(server: shmstore.Server, killer: Any, kills: int, engine: str) -> 
         _one_kill(server, killer)
     for _ in range(kills):
         times.acknowledged.append(_one_kill(server, killer).milliseconds)
-    for _ in range(min(kills, WATCHED_KILLS_MAX)):
+    for _ in range(watched):
         for stage, at in _watched_kill(server, killer):
             times.stages.setdefault(stage, []).append(at)
     return times
@@ -139,6 +142,9 @@ def _watched_kill(server: shmstore.Server, killer: Any) -> Iterator[tuple[str, f
     kill = _one_kill(server, killer)
     ended.set()
     watching.join()
+    # By then at the latest: a thread may be late to look.
+    answered = kill.at + kill.milliseconds / 1000
+    glances.append((answered, server.writer_pid, server.client.reader.info()["free_clock"]))
     stages: dict[str, Callable[[int | None, int], bool]] = {
         "next process is there": lambda pid, clock: pid not in (None, kill.writer),
         # The clock advances at the start of a takeover, at its end, then with each commit.
@@ -206,7 +212,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--shape", choices=SHAPES, default="table")
     options = parser.parse_args()
-    times = measure(options.records, options.kills, options.shape, options.engine)
+    watched = min(options.kills, WATCHED_KILLS_MAX)
+    times = measure(options.records, options.kills, options.shape, options.engine, watched=watched)
     print(f"{options.engine} engine, {options.records:,} records in a {options.shape}")
     print(
         f"from the kill to the next acknowledged put, {options.kills} kills: "

@@ -38,8 +38,8 @@ def steady(report: Report, rng: random.Random, what: str, laps: int) -> None:
             figures = list(_laps(played, WARM_LAPS + laps, whom))
             report.add("laps of the same work, to see what grows", len(figures))
             for name in figures[0]:
-                first = median(lap[name] for lap in figures[:WARM_LAPS])
-                last = median(lap[name] for lap in figures[-WARM_LAPS:])
+                first = round(median(lap[name] for lap in figures[:WARM_LAPS]))
+                last = round(median(lap[name] for lap in figures[-WARM_LAPS:]))
                 if name in REPORTED:
                     report.counts[f"{name}, {phase}, in the first laps"] = first
                     report.counts[f"{name}, {phase}, in the last laps"] = last
