@@ -265,20 +265,25 @@ def crowd(owner: Any, rng: random.Random) -> None:
     """Fill the index with words of deleted records: few more, and its segment is split."""
     fill(owner, rng)
     used = owner.reader.info()["insertions"] + LISTS_MAX
-    keys = [f"d{number}" for number in range(SEGMENT_USED_MAX - used)]
-    for key in keys:
-        owner.put("u", "", key, b"")
-    owner.commit()
-    for key in keys:
-        owner.remove("u", "", key)
-    owner.commit()
+    _come_and_go(owner, SEGMENT_USED_MAX - used)
 
 
 def deepen(owner: Any, rng: random.Random) -> None:
-    """Fill the root of an order list: few more, and it is split."""
+    """Fill the root of an order list: few more, and it is split. Vacate words of the index."""
     fill(owner, rng)
     for number in range(62):
         owner.put("u", "", f"d{number}", b"")
+    _come_and_go(owner, 300)
+    while owner.settle():
+        pass
+
+
+def _come_and_go(owner: Any, count: int) -> None:
+    for number in range(count):
+        owner.put("t", "", f"x{number}", b"")
+    owner.commit()
+    for number in range(count):
+        owner.remove("t", "", f"x{number}")
     owner.commit()
 
 
