@@ -18,6 +18,7 @@ from .stack import Stack
 EVERY = Effort(stores=4200, sample=400, takeovers=6, share=0.05)
 SOME = Effort(stores=300, sample=60, takeovers=6, share=0.1)
 FEW = Effort(stores=4, sample=4, takeovers=2, share=0.2)
+FEWEST = Effort(stores=2, sample=2, takeovers=2, share=0.2)
 LEAST_KILLS, SHORT_KILLS = 200, 30
 BOTH_SHARE = 0.2
 """The part of the kills of a whole server that take the client along."""
@@ -65,7 +66,10 @@ def _engine(budget: Budget, name: str, short: bool) -> Report:
     if name == "pure":
         watch_pure(stores)
     trial = Trial(engines, stores, budget.seed)
-    trial.play(FEW if short else SOME if name == "pure" else EVERY)
+    if name == "pure":
+        trial.play(FEWEST if short else SOME)
+    else:
+        trial.play(FEW if short else EVERY)
     while not trial.report.findings and budget.left() > 0:
         trial.play(FEW)
     return trial.report

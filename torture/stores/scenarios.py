@@ -47,19 +47,21 @@ def delete_the_last_but_one(owner: Any) -> None:
         owner.remove("t", "", f"k{i}")
 
 
-def two_levels(owner: Any) -> None:
-    for i in range(2040):
+FULL_ROOT = 64 * 64
+"""Records whose list, filled in order, has a root that is full of full leaves."""
+
+
+def fill_the_root(owner: Any) -> None:
+    for i in range(FULL_ROOT):
         owner.put("u", "", f"g{i}", b"")
 
 
-def put_row(owner: Any) -> None:
-    for i in range(2040, 2120):
-        owner.put("u", "", f"g{i}", b"")
+def put_into_a_full_root(owner: Any) -> None:
+    owner.put("u", "", f"g{FULL_ROOT}", b"")
 
 
-def delete_row(owner: Any) -> None:
-    for i in range(40, 240):
-        owner.remove("u", "", f"g{i}")
+def delete_what_made_a_level(owner: Any) -> None:
+    owner.remove("u", "", f"g{FULL_ROOT}")
 
 
 # The index: segments that fill.
@@ -221,7 +223,7 @@ SCENARIOS = (
     Scenario(
         "nodes", one_node, (put_new, put_in_the_middle, thin_out, delete_the_last_but_one, put_new)
     ),
-    Scenario("levels", two_levels, (put_row, delete_row)),
+    Scenario("levels", fill_the_root, (put_into_a_full_root, delete_what_made_a_level)),
     Scenario(
         "index",
         nearly_fill_a_segment,
