@@ -32,7 +32,7 @@ ENTRY (immutable once committed, but for the death mark in ``prev``)
     16  prev: granule of the version it replaced (0: the word was empty, 1: vacated);
         or, with bit 63 set, the batch that deleted this entry
     24  insertion number (43 bits) | kind << 43 (4 bits) | key size << 47 (17 bits)
-    32  scope: keyed hash of the (table, namespace) or of the list it belongs to
+    32  scope: keyed hash of the (table, namespace) or of the list it belongs to; 0 for a pin
     40  key, then the sort word if the kind has one (unaligned), then the value
         (a value of 4 KiB or more starts at a multiple of 64)
 
@@ -45,6 +45,10 @@ ELEMENT            [sort word,] insertion number, payload: the record's hash in 
 LIST NAME          size (8 bits) and UTF-8 of the table, the same of the namespace, then nothing
                    or the packed [field, value] of a secondary index
 SORT WORD          ``created`` plus 2**63, so that unsigned comparison orders it
+
+PIN                an entry of kind PIN without a value: the record at a granule is looked at, and
+                   its block is not given up, whatever becomes of the record
+PIN KEY            the holder: bytes that name a process; then the granule, in 8 bytes
 """
 
 from __future__ import annotations
@@ -112,11 +116,17 @@ SORT_WORD_BYTES = 8
 CLASS_HEAD = 0
 CLASS_STR = 1
 CLASS_BYTES = 2
+CLASS_PIN = 3
 CLASS_MASK = 3
 KIND_GHOST = 4
 """A deleted record that left its position behind, for cursors."""
 KIND_SORTED = 8
 """A sort word stands between key and value."""
+
+# Pins.
+PIN_SCOPE = 0
+PIN_GRANULE_BYTES = 8
+HOLDER_BYTES_MAX = 64
 
 # Order lists.
 NODE_ELEMENTS_MAX = 64

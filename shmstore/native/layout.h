@@ -56,9 +56,13 @@
 #define CLASS_HEAD 0
 #define CLASS_STR 1
 #define CLASS_BYTES 2
+#define CLASS_PIN 3
 #define CLASS_MASK 3
 #define KIND_GHOST 4
 #define KIND_SORTED 8
+#define PIN_SCOPE 0
+#define PIN_GRANULE_BYTES 8
+#define HOLDER_BYTES_MAX 64
 #define NODE_ELEMENTS_MAX 64
 #define NODE_COUNT_MASK UINT64_C(0xffffffff)
 #define NODE_LEVEL_SHIFT 32
@@ -81,6 +85,6 @@
 #define GHOST_DIVISOR 64
 #define GHOST_BYTES 96
 
-#define LAYOUT_DIGEST "4bcbf1415a6386c2"
+#define LAYOUT_DIGEST "1eb43c89b4a5526a"
 
 #endif

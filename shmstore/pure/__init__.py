@@ -2,11 +2,13 @@
 
     owner; view                    the writer's batches; lookups by key, the base of a table
     check                          every invariant
-    recovery; lists                taking over a dead writer's segment; the lists a batch changed
+    recovery; lists; pins          taking over a dead writer's segment; the lists a batch changed;
+                                   who looks at which block
     staging; reader                the open batch; lookups in one snapshot, from any process
     lookup                         the ways through the memory, inside a reader's window
     index; order                   from a hash to an entry; records by position
-    heap; free                     blocks, and the quarantine of those just given up
+    heap; free; pinned             blocks, and the quarantine of those just given up; those that
+                                   are not given up
     records; clock; hashing        entries; F, K and R; the keyed hash
     record; wire                   what is stored, decoded where it is touched; no short cuts
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from ..layout import (
     CLASS_HEAD,
+    CLASS_PIN,
     COMMITTED_WORD,
     DEAD,
     DEPTH_SHIFT,
@@ -52,6 +53,7 @@ INVARIANTS = (
     "each entry belongs to a committed batch and carries its checksum",
     "each list has as many elements as its head says, in order, and each leads to its record",
     "each record is in the list of its table and namespace",
+    "each pin names a record, be it replaced or deleted since, and that is whole",
     "no two blocks overlap, and none reaches beyond the memory",
     "every granule is in use, free, or in quarantine (asked of the writer only)",
 )
@@ -111,8 +113,10 @@ class _Check:
         self._records: dict[tuple[int, int], int] = {}
         self._listed: set[tuple[int, int]] = set()
         self._heads: list[Entry] = []
+        self._pins: list[Entry] = []
         self._hashes: dict[int, int] = {}
         self._nodes: set[int] = set()
+        self._held: set[int] = set()
 
     def run(self) -> None:
         problem = header_problem(self._words)
@@ -127,6 +131,8 @@ class _Check:
         for scope, insertion in self._records:
             if (scope, insertion) not in self._listed:
                 self._say(f"record {insertion} of scope {scope:#x} is in no list of its table")
+        for pin in self._pins:
+            self._pin(pin)
 
     def _block(self, start: int, size: int, owner: int) -> None:
         """Note a block. All together are no larger than the memory, so the walk ends in time."""
@@ -173,6 +179,20 @@ class _Check:
                     keys[identity] = entry.granule
 
     def _entry(self, entry: Entry) -> None:
+        self._body(entry)
+        if entry.prev & DEAD:
+            return
+        if entry.shape.key_class == CLASS_HEAD:
+            self._heads.append(entry)
+        elif entry.shape.key_class == CLASS_PIN:
+            self._pins.append(entry)
+        elif not entry.shape.kind & KIND_GHOST:
+            self._insertion(entry)
+            other = self._records.setdefault((entry.scope, entry.insertion), entry.granule)
+            if other != entry.granule:
+                self._say(f"{_at(entry)} has the place in its list of the one at {other * 16:#x}")
+
+    def _body(self, entry: Entry) -> None:
         where, size = _at(entry), entry.shape.granules
         if entry.granule * GRANULE_BYTES < HEAP_START or entry.shape.key_size > KEY_BYTES_MAX:
             raise Damaged(f"{where} is no entry")
@@ -185,17 +205,12 @@ class _Check:
             self._say(f"{where} does not match its checksum")
         if entry.seq > self._committed:
             self._say(f"{where} is of batch {entry.seq}, beyond {self._committed}")
-        if entry.prev & DEAD:
-            if entry.prev ^ DEAD > self._committed:
-                self._say(f"{where} is deleted by a batch beyond {self._committed}")
-        elif entry.shape.key_class == CLASS_HEAD:
-            self._heads.append(entry)
-        elif not entry.shape.kind & KIND_GHOST:
-            if not 0 < entry.insertion < self._words[NEXT_INSERTION_WORD]:
-                self._say(f"{where} has the insertion number {entry.insertion}")
-            other = self._records.setdefault((entry.scope, entry.insertion), entry.granule)
-            if other != entry.granule:
-                self._say(f"{where} has the place in its list of the one at {other * 16:#x}")
+        if entry.prev & DEAD and entry.prev ^ DEAD > self._committed:
+            self._say(f"{where} is deleted by a batch beyond {self._committed}")
+
+    def _insertion(self, entry: Entry) -> None:
+        if not 0 < entry.insertion < self._words[NEXT_INSERTION_WORD]:
+            self._say(f"{_at(entry)} has the insertion number {entry.insertion}")
 
     def _place(self, entry: Entry, word: int, base: int, slot: int, first: int, depth: int) -> None:
         where = _at(entry)
@@ -259,6 +274,16 @@ class _Check:
                     f"{self._name_of(head)} has a node that does not begin where its parent says"
                 )
             yield from self._elements(below, head)
+
+    def _pin(self, pin: Entry) -> None:
+        _, granule = self._lookup.load_pin(pin.granule * 2)
+        entry = load_entry(self._words, granule)
+        if granule not in self._hashes and granule not in self._held:
+            self._held.add(granule)
+            self._body(entry)
+            self._insertion(entry)
+        if not entry.shape.is_record:
+            self._say(f"{_at(pin)} pins {_at(entry)}, which is no record")
 
     def blocks_are_disjoint(self, unused: Iterable[tuple[int, int]] | None) -> None:
         """Check that no two blocks overlap and, with ``unused``, that none is lost."""

@@ -28,6 +28,7 @@ from ..layout import (
 )
 from .clock import Clock
 from .free import FreeBlocks
+from .pinned import Pinned
 
 _EXTENT = EXTENT_BYTES // GRANULE_BYTES
 _BURIALS = 256
@@ -73,6 +74,8 @@ class Heap:
         self._end = words[EXTENT_END_WORD] // GRANULE_BYTES
         self._free = FreeBlocks()
         self._reserve = FreeBlocks()
+        self.pinned = Pinned()
+        """What is not given up, though nothing but a pin may lead to it."""
         reserve_end = min(RESERVE_BYTES_MAX, HEAP_START + capacity // RESERVE_DIVISOR)
         self._reserve_end = reserve_end // GRANULE_BYTES
         self._returned: set[int] = set()
@@ -231,10 +234,13 @@ class Heap:
         self._pending.append((start, size))
 
     def stamp(self, replaced: list[tuple[int, int]], dead: list[tuple[int, int, int]]) -> None:
-        """Step 5, after a commit: stamp the (start, size) blocks it replaced and the
+        """Step 5, after a commit: stamp the (start, size) blocks it replaced or unpinned and the
         (start, size, word hash) entries it deleted, and put them into the quarantine."""
-        for start, size in replaced:
+        for start, size in self.pinned.commit():
             self.retire(start, size)
+        for start, size in replaced:
+            if not self.pinned.keeps(start, size):
+                self.retire(start, size)
         stamp = self._stamp_pending()
         for start, size, word_hash in dead:
             self.quarantine_granules += size
@@ -296,10 +302,12 @@ class Heap:
         as a reader may just have come from the word."""
         dead = self._dead.popleft()
         self._clock.reuse(dead.stamp)
-        if self._purge(dead.start, dead.word_hash):
-            self._pending.append((dead.start, dead.size))
-        else:
+        if not self._purge(dead.start, dead.word_hash):
             self._deferred.append(dead)
+        elif self.pinned.keeps(dead.start, dead.size):
+            self.quarantine_granules -= dead.size
+        else:
+            self._pending.append((dead.start, dead.size))
 
     # Takeover and reports
 

@@ -16,6 +16,7 @@ from typing import Any
 from ..layout import (
     CLASS_HEAD,
     CLASS_MASK,
+    CLASS_PIN,
     DEAD,
     EMPTY,
     ENTRY_HEADER_BYTES,
@@ -26,6 +27,7 @@ from ..layout import (
     KEY_SIZE_SHIFT,
     KIND_GHOST,
     KIND_SHIFT,
+    PIN_SCOPE,
     PREV_FIELD,
     SCOPE_FIELD,
     SECRET_WORD,
@@ -51,6 +53,7 @@ from .records import (
     load_shape,
     load_sort,
     load_value,
+    split_pin_key,
     visible,
 )
 
@@ -100,6 +103,10 @@ class Lookup:
         except TypeError:
             pass  # no key at all
         return self._hash_key(scope, key)
+
+    def pin_hash(self, key: bytes) -> int:
+        """Return the hash that leads to the word of a pin."""
+        return wyhash(key, PIN_SCOPE ^ CLASS_PIN, self._secret)
 
     def entry_hash(self, entry: int) -> int:
         """Return the hash that leads to the word of the entry at word ``entry``."""
@@ -172,6 +179,10 @@ class Lookup:
             raise Damaged(f"a list head holds {len(value)} bytes")
         numbers = array("Q", value).tolist()
         return numbers[0], Node.parse(numbers[1:])
+
+    def load_pin(self, entry: int) -> tuple[bytes, int]:
+        """Return (holder, granule) of the pin at word ``entry``. Errors: ``Damaged``."""
+        return split_pin_key(load_key(self._data, entry, load_shape(self._words, entry)))
 
     def _listed(
         self,

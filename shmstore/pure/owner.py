@@ -41,6 +41,7 @@ from .index import Index, segment_starts
 from .lists import Lists
 from .lookup import Item, Key
 from .order import Position
+from .pins import Pins
 from .reader import Reader
 from .records import (
     Entry,
@@ -79,6 +80,7 @@ class Owner:
         capacity = self.reader.capacity
         self._staging = Staging(self._data, self._words, self.reader, self._clock, extend, release)
         self._lists = Lists(self._words, self.reader, self._staging)
+        self._pins = Pins(self._words, self.reader, self._staging)
         self._next_insertion: int = self._words[NEXT_INSERTION_WORD]
         self._ghosts: deque[tuple[int, int]] = deque()
         self._ghosts_max = min(GHOSTS_MAX, capacity // GHOST_DIVISOR // GHOST_BYTES)
@@ -122,6 +124,7 @@ class Owner:
         owner._turn_away_readers()
         owner._staging.index.adopt()
         owner._staging.heap.adopt(survey.blocks)
+        owner._staging.heap.pinned.adopt(survey.pins, survey.held)
         owner._staging.heap.stamp([], survey.dead)
         owner._ghosts.extend(survey.ghosts)
         owner._hold(survey.value_bytes_max)
@@ -306,6 +309,37 @@ class Owner:
                 self._lists.drop(list_name(table, namespace, index))
         return count
 
+    def pin(
+        self, holder: bytes, table: str, namespace: str, key: Key
+    ) -> tuple[int, int, int, int] | None:
+        """Pin the value of a record as the open batch has it; return (granule, offset of the
+        value, its size, version), or None if there is no record.
+
+        Once committed it lies there unchanged until the holder's pin is taken away, whatever
+        becomes of the record. A holder pins a value once, however often it asks. Errors:
+        ``StoreFull`` only if not even the reserve is left; ``InvalidKey``.
+        """
+        entry = self._staging.find(self._lead(table, namespace, key))
+        if entry is None:
+            return None
+        self._pins.add(holder, entry.granule)
+        start = entry.shape.value_start(entry.granule * GRANULE_BYTES)
+        return entry.granule, start, entry.shape.value_size, entry.seq
+
+    def share_pin(self, holder: bytes, granule: int) -> bool:
+        """Pin, for one more holder, the value at a granule that somebody pins; False if nobody
+        does. Errors: as ``pin``."""
+        return self._pins.share(holder, granule)
+
+    def unpin(self, holder: bytes, granule: int) -> bool:
+        """Take a pin away; return whether it was there. No memory is needed. Errors:
+        ``InvalidKey``."""
+        return self._pins.remove(holder, granule)
+
+    def pins(self) -> list[tuple[bytes, int, int]]:
+        """Return (holder, granule, bytes of the value) of all committed pins, in order."""
+        return self._pins.committed()
+
     def commit(self) -> int:
         """Publish the batch; return its sequence number, which is the version of what it wrote.
 
@@ -354,6 +388,7 @@ class Owner:
             "real": heap.real_bytes,
             "index_segments": len(segment_starts(self._words)),
             "ghosts": len(self._ghosts),
+            **self._pins.statistics(),
         }
 
     def check(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Entries: how a record, a ghost or a list head lies in its block, and which version is seen.
+"""Entries: how a record, ghost, list head or pin lies in its block; which version is seen.
 
 Every function takes word indexes (``entry``: offset / 8), never pointers, and raises ``Damaged``
 or ``IndexError`` rather than follow a number out of the segment: inside a reader's window any
@@ -18,17 +18,22 @@ from ..layout import (
     CACHE_LINE_BYTES,
     CLASS_BYTES,
     CLASS_HEAD,
+    CLASS_PIN,
     CLASS_STR,
     DEAD,
     ENTRY_HEADER_BYTES,
     GRANULE_BYTES,
+    GRANULE_MASK,
+    HOLDER_BYTES_MAX,
     INSERTION_MASK,
     KEY_BYTES_MAX,
     KEY_SIZE_SHIFT,
+    KIND_GHOST,
     KIND_MASK,
     KIND_SHIFT,
     KIND_SORTED,
     NAME_BYTES_MAX,
+    PIN_GRANULE_BYTES,
     PREV_FIELD,
     SEQ_FIELD,
     SHAPE_FIELD,
@@ -64,8 +69,13 @@ class Shape(NamedTuple):
 
     @property
     def is_known(self) -> bool:
-        """Whether there are entries of this kind: heads are neither ghosts nor sorted."""
-        return self.kind == CLASS_HEAD or self.key_class in (CLASS_STR, CLASS_BYTES)
+        """Whether there are entries of this kind: heads and pins are neither ghosts nor sorted."""
+        return self.kind in (CLASS_HEAD, CLASS_PIN) or self.key_class in (CLASS_STR, CLASS_BYTES)
+
+    @property
+    def is_record(self) -> bool:
+        """Whether the entry has a value that can be pinned."""
+        return self.key_class in (CLASS_STR, CLASS_BYTES) and not self.kind & KIND_GHOST
 
     @property
     def header_bytes(self) -> int:
@@ -258,6 +268,20 @@ def split_list_name(name: bytes) -> tuple[bytes, bytes, bytes]:
     if last > len(name):
         raise Damaged(f"a list has an unreadable name of {len(name)} bytes")
     return name[1:end], name[end + 1 : last], name[last:]
+
+
+def pin_key(holder: bytes, granule: int) -> bytes:
+    """Return the key of the pin by which a holder keeps a block."""
+    return holder + granule.to_bytes(PIN_GRANULE_BYTES, "little")
+
+
+def split_pin_key(key: bytes) -> tuple[bytes, int]:
+    """Return (holder, granule) of a pin's key. Errors: ``Damaged``."""
+    size = len(key) - PIN_GRANULE_BYTES
+    granule = int.from_bytes(key[max(size, 0) :], "little")
+    if not 0 <= size <= HOLDER_BYTES_MAX or granule > GRANULE_MASK:
+        raise Damaged(f"a pin has an unreadable key of {len(key)} bytes")
+    return key[:size], granule
 
 
 def _name(text: object, what: str) -> bytes:

@@ -16,6 +16,7 @@ from ..layout import (
     ALIGNED_VALUE_BYTES_MIN,
     CLASS_BYTES,
     CLASS_HEAD,
+    CLASS_PIN,
     CLASS_STR,
     COMMITTED_WORD,
     DEAD,
@@ -68,6 +69,10 @@ class Survey:
     """The (start, size) of every block in use, in granules."""
     dead: list[tuple[int, int, int]] = field(default_factory=list)
     """(start, size, word hash) of the deleted entries that are still in their words."""
+    pins: list[tuple[int, int]] = field(default_factory=list)
+    """(entry, pinned block) of each pin."""
+    held: list[tuple[int, int]] = field(default_factory=list)
+    """The (start, size) of the blocks in use to which nothing but pins leads."""
     ghosts: list[tuple[int, int]] = field(default_factory=list)
     """(start, word hash) of the ghosts, oldest first."""
     value_bytes_max: int = 0
@@ -124,6 +129,8 @@ class _Recovery:
                     word = self._words[address]
                     if word > VACATED:
                         self._note(load_entry(self._words, word & GRANULE_MASK))
+        if self._survey.pins:
+            self._note_pinned()
         self._survey.blocks += index_blocks(self._words)
         self._check_blocks()
         self._survey.ghosts = [(start, word_hash) for _, start, word_hash in sorted(self._ghosts)]
@@ -190,6 +197,9 @@ class _Recovery:
         elif entry.shape.key_class == CLASS_HEAD:
             _, root = self._lookup.load_head(entry.granule * _WORDS)
             self._note_nodes(root)
+        elif entry.shape.key_class == CLASS_PIN:
+            _, granule = self._lookup.load_pin(entry.granule * _WORDS)
+            self._survey.pins.append((entry.granule, granule))
         elif not 0 < entry.insertion < self._next_insertion:
             raise Damaged(f"the entry at granule {entry.granule} was never inserted")
 
@@ -204,6 +214,25 @@ class _Recovery:
             below = Node.load(self._words, child, node)
             self._survey.blocks.append((child, below.granules))
             self._note_nodes(below)
+
+    def _note_pinned(self) -> None:
+        """Note the blocks to which nothing but pins leads."""
+        pinned = dict.fromkeys(granule for _, granule in self._survey.pins)
+        reached = {start: size for start, size in self._survey.blocks if start in pinned}
+        for granule in pinned:
+            entry = load_entry(self._words, granule)
+            size = entry.shape.granules
+            if (
+                not entry.shape.is_record
+                or entry.seq > self._committed
+                or not 0 < entry.insertion < self._next_insertion
+                or granule + size > self._limit
+                or reached.get(granule, size) != size
+            ):
+                raise Damaged(f"a pin names granule {granule}, where no record is")
+            if granule not in reached:
+                self._survey.held.append((granule, size))
+        self._survey.blocks += self._survey.held
 
     def _check_blocks(self) -> None:
         """Two blocks that overlap would let one be overwritten by what is taken for free."""

@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 from ..layout import (
     CLASS_HEAD,
+    CLASS_PIN,
     DEAD,
     GRANULE_BYTES,
     GRANULE_MASK,
     KIND_GHOST,
+    PIN_SCOPE,
     PREV_FIELD,
     VACATED,
     WORD_BYTES,
@@ -23,7 +25,7 @@ from .clock import Clock
 from .heap import Extend, Heap
 from .index import Index
 from .lookup import Key, Lookup
-from .records import Entry, Shape, load_entry, load_key, store_entry
+from .records import Entry, Shape, load_entry, load_key, pin_key, store_entry
 
 _WORDS = GRANULE_BYTES // WORD_BYTES
 
@@ -75,7 +77,7 @@ class Staging:
         self.written: dict[int, int] = {}
         """Size by start of the blocks this batch has taken."""
         self.replaced: dict[int, int] = {}
-        """Size by start of the committed blocks nothing will lead to."""
+        """Size by start of the blocks, committed or pinned, that nothing will lead to."""
         self._dead: dict[int, tuple[int, int, int]] = {}
 
     # Finding
@@ -89,6 +91,11 @@ class Staging:
         """Return what leads to the head of a list."""
         scope = self._lookup.list_hash(name)
         return Lead(scope, scope, CLASS_HEAD, name)
+
+    def pin_lead(self, holder: bytes, granule: int) -> Lead:
+        """Return what leads to the pin by which a holder keeps a block."""
+        key = pin_key(holder, granule)
+        return Lead(self._lookup.pin_hash(key), PIN_SCOPE, CLASS_PIN, key)
 
     def lead_of(self, entry: Entry, word_hash: int) -> Lead:
         """Return what leads to an entry at hand."""
@@ -177,6 +184,7 @@ class Staging:
     def abort(self) -> None:
         """Drop the batch."""
         self.index.abort()
+        self.heap.pinned.abort()
         for start, size in reversed(self.written.items()):
             self.heap.free(start, size)
         self.begin()
@@ -185,7 +193,8 @@ class Staging:
         """All blocks, as (start, size), that are free or wait for the horizon."""
         blocks = self.heap.free_blocks() + self.heap.quarantined()
         for dead in self.heap.deleted():
-            if self.index.find_committed(dead.word_hash, dead.start) is None:
+            emptied = self.index.find_committed(dead.word_hash, dead.start) is None
+            if emptied and dead.start not in self.heap.pinned.counts:
                 blocks.append((dead.start, dead.size))
         return blocks
 
@@ -206,8 +215,11 @@ class Staging:
         return True
 
     def _discard(self, granule: int) -> None:
-        """Free a block of the open batch, which no reader can know."""
-        self.heap.free(granule, self.written.pop(granule))
+        """Free a block of the open batch, which no reader can know, unless the batch pins it."""
+        if self.heap.pinned.in_batch(granule):
+            self.replaced[granule] = self.written[granule]
+        else:
+            self.heap.free(granule, self.written.pop(granule))
 
     def _is_dead(self, entry: Entry) -> bool:
         return bool(entry.prev & DEAD) or entry.granule in self._dead
