@@ -38,6 +38,7 @@ STEPS = 400
 PLAIN = [("t", ""), ("u", ""), ("", "tables"), ("p", "of one")]
 SORTED = [("s", "n1"), ("s", "n2")]
 INDEXES = [b"\x92a1", b"\x92a2", b"\x92b1"]
+HOLDERS = [b"", b"holder", b"\xff" * 64]
 DAMAGE = (CorruptSegment, Damaged, IndexError, AssertionError, KeyError, ValueError, OverflowError)
 
 Place = tuple[str, str]
@@ -95,6 +96,8 @@ class Game:
         self.keys = rng.choice([30, 300, 3000])
         self.known: dict[tuple[Place, Any], tuple[bytes, ...]] = {}
         self.committed = dict(self.known)
+        self.pinned: dict[tuple[bytes, int], tuple[int, bytes]] = {}
+        self.pinned_before = dict(self.pinned)
         self.refusals = 0
         secret = rng.randbytes(56)
         with pytest.MonkeyPatch.context() as patch:
@@ -199,6 +202,47 @@ class Game:
         for name in mine:
             del self.known[name]
 
+    def pin(self) -> None:
+        """By several holders what is there, and what the batch has just written."""
+        if not self.known:
+            return
+        names = list(self.known)
+        place, key = self.rng.choice(names[-5:] if self.rng.random() < 0.5 else names)
+        holder = self.rng.choice(HOLDERS)
+        _, found = self.both(methodcaller("find", *place, key))
+        pinned = self.change(methodcaller("pin", holder, *place, key))
+        if pinned:
+            granule, start, size, version = pinned
+            assert version == found.version
+            for system in self.systems:
+                assert system.memory[start : start + size] == found.value
+            self.pinned[holder, granule] = start, found.value
+
+    def pin_nothing(self) -> None:
+        for granule in (self.rng.randrange(1 << 16), 0, -1, 1 << 36, 1 << 70):
+            name = self.rng.choice(HOLDERS)
+            if all(pinned != granule for _, pinned in self.pinned):
+                assert self.both(methodcaller("share_pin", name, granule))[1] is False
+                assert self.both(methodcaller("unpin", name, granule))[1] is False
+        assert self.both(methodcaller("pin", name, "none", "", "k"))[1] is None
+        for holder in (b"x" * 65, "holder", None):
+            for call in (("pin", holder, "t", "", "1"), ("share_pin", holder, 1)):
+                assert self.both(methodcaller(*call))[0] == "InvalidKey"
+
+    def share_pin(self) -> None:
+        if self.pinned:
+            holder, granule = self.rng.choice(list(self.pinned))
+            other = self.rng.choice(HOLDERS)
+            if self.change(methodcaller("share_pin", other, granule)):
+                self.pinned[other, granule] = self.pinned[holder, granule]
+
+    def unpin(self) -> None:
+        if self.pinned:
+            name = self.rng.choice(list(self.pinned))
+            assert self.both(methodcaller("unpin", *name)) == ("returned", True)
+            assert self.both(methodcaller("unpin", *name)) == ("returned", False)
+            del self.pinned[name]
+
     def look(self) -> None:
         place, key = self.rng.choice(PLAIN + SORTED), self.key()
         index = self.rng.choice([b"", *INDEXES])
@@ -211,18 +255,23 @@ class Game:
         assert (found is not None) == ((place, key) in self.known)
         self.both(lambda owner: owner.find(*place, 7))
         self.both(lambda owner: owner.statistics())
+        self.both(lambda owner: owner.pins())
 
     def commit(self) -> None:
         kind, _ = self.both(lambda owner: owner.commit())
         if kind == "returned":
-            self.committed = dict(self.known)
+            self.committed, self.pinned_before = dict(self.known), dict(self.pinned)
         else:
-            self.known = dict(self.committed)
+            self.go_back()
         self.assert_same_bytes()
+        self.assert_pinned()
 
     def abort(self) -> None:
         self.both(lambda owner: owner.abort())
-        self.known = dict(self.committed)
+        self.go_back()
+
+    def go_back(self) -> None:
+        self.known, self.pinned = dict(self.committed), dict(self.pinned_before)
 
     def settle(self) -> None:
         self.abort()
@@ -242,8 +291,9 @@ class Game:
             owner.close()
         self.engines.reverse()
         self.owners = self._open("take_over")
-        self.known = dict(self.committed)
+        self.go_back()
         self.assert_same_bytes()
+        self.assert_pinned()
 
     def begin_to_publish(self) -> None:
         """Leave both memories as the reference engine does when it dies before it commits."""
@@ -266,6 +316,14 @@ class Game:
             pairs = zip(memoryview(first).cast("Q"), memoryview(second).cast("Q"), strict=True)
             words = [at for at, (one, other) in enumerate(pairs) if one != other]
             pytest.fail(f"{len(words)} words differ, from word {words[0]} on")
+
+    def assert_pinned(self) -> None:
+        """What is pinned lies where it lay, and nothing else is said to be pinned."""
+        memory = self.systems[0].memory
+        for start, value in self.pinned.values():
+            assert memory[start : start + len(value)] == value
+        expected = [(*name, len(value)) for name, (_, value) in self.pinned.items()]
+        assert self.both(lambda owner: owner.pins()) == ("returned", sorted(expected))
 
     def assert_sound(self) -> None:
         """Each engine checks its own segment and that of the other."""
@@ -331,6 +389,10 @@ def play(game: Game, steps: int) -> None:
         game.leave_ghosts: 2,
         game.reindex: 4,
         game.clear: 1,
+        game.pin: 8,
+        game.pin_nothing: 1,
+        game.share_pin: 3,
+        game.unpin: 9,
         game.look: 4,
         game.commit: 16,
         game.abort: 2,
@@ -407,6 +469,8 @@ def operate(owner: Any, rng: random.Random) -> Any:
             lambda: owner.find(*place, key),
             lambda: owner.chunk(*place, b"", None, 50, True),
             lambda: owner.clear(*place, ()),
+            lambda: owner.pin(rng.choice(HOLDERS), *place, key),
+            lambda: [owner.unpin(holder, granule) for holder, granule, _ in owner.pins()],
             lambda: owner.commit(),
         ]
     )()

@@ -76,8 +76,8 @@ check_extent(struct check *check, const struct entry *entry)
     return check_block(check, entry->granule, size, BLOCK_OF_ENTRY);
 }
 
-static enum status
-check_content(struct check *check, const struct entry *entry, uint64_t word_hash)
+static void
+check_body(struct check *check, const struct entry *entry)
 {
     unsigned long long committed = word_load(check->memory, COMMITTED_WORD);
     if (entry->checksum != crc_of_entry(check, entry)) {
@@ -87,14 +87,23 @@ check_content(struct check *check, const struct entry *entry, uint64_t word_hash
         say_of_entry(check, entry->granule, "is of batch %llu, beyond %llu",
                      (unsigned long long)entry->seq, committed);
     }
+    if (entry->prev & DEAD && (entry->prev ^ DEAD) > committed) {
+        say_of_entry(check, entry->granule, "is deleted by a batch beyond %llu", committed);
+    }
+}
+
+static enum status
+check_content(struct check *check, const struct entry *entry, uint64_t word_hash)
+{
+    check_body(check, entry);
     if (entry->prev & DEAD) {
-        if ((entry->prev ^ DEAD) > committed) {
-            say_of_entry(check, entry->granule, "is deleted by a batch beyond %llu", committed);
-        }
         return FINE;
     }
     if (shape_class(&entry->shape) == CLASS_HEAD) {
         return check_head(check, entry->granule);
+    }
+    if (shape_class(&entry->shape) == CLASS_PIN) {
+        return check_pin(check, entry->granule);
     }
     return entry->shape.kind & KIND_GHOST ? FINE : check_record(check, entry, word_hash);
 }
@@ -381,6 +390,72 @@ check_lists(struct check *check)
     return status;
 }
 
+/* Pins */
+
+/* Note which blocks are pinned, and which of them the index leads to. */
+static enum status
+find_pinned(struct check *check)
+{
+    struct blockmap_item *pinned;
+    struct pin_key key;
+    uint64_t granule;
+    for (size_t i = 0; i < check->pin_count; i++) {
+        uint64_t entry = check->pins[i] * WORDS_PER_GRANULE;
+        if (load_pin(check->memory, entry, &key, &granule, check->fault) == FINE &&
+            blockmap_put(&check->pinned, granule, false) != FINE) {
+            return NO_MEMORY;
+        }
+    }
+    for (size_t i = 0; check->pinned.count && i < check->block_count; i++) {
+        pinned = blockmap_find(&check->pinned, check->blocks[i].start);
+        if (pinned && check->blocks[i].owner == BLOCK_OF_ENTRY) {
+            pinned->value = true;
+        }
+    }
+    return FINE;
+}
+
+static enum status
+check_pinned(struct check *check, uint64_t pin)
+{
+    struct pin_key key;
+    struct entry entry;
+    uint64_t granule;
+    enum status status =
+        load_pin(check->memory, pin * WORDS_PER_GRANULE, &key, &granule, check->fault);
+    if (status == FINE) {
+        status = load_entry(check->memory, granule, &entry, check->fault);
+    }
+    if (status != FINE) {
+        return status;
+    }
+    struct blockmap_item *met = blockmap_find(&check->pinned, granule);
+    if (!met->value) {
+        met->value = true;
+        status = check_extent(check, &entry);
+        if (status != FINE) {
+            return status;
+        }
+        check_body(check, &entry);
+        check_insertion(check, &entry);
+    }
+    if (!shape_is_record(&entry.shape)) {
+        say_of_entry(check, pin, "pins the entry at 0x%llx, which is no record",
+                     (unsigned long long)granule * GRANULE_BYTES);
+    }
+    return FINE;
+}
+
+static enum status
+check_pins(struct check *check)
+{
+    enum status status = find_pinned(check);
+    for (size_t i = 0; status == FINE && i < check->pin_count; i++) {
+        status = check_pinned(check, check->pins[i]);
+    }
+    return status;
+}
+
 /* Blocks */
 
 static int
@@ -460,6 +535,9 @@ check_all(struct check *check, const struct blocks *unused)
     if (status == FINE) {
         status = check_lists(check);
     }
+    if (status == FINE) {
+        status = check_pins(check);
+    }
     check->left = UINT64_MAX; /* what is unused may be said to be anything */
     for (size_t i = 0; status == FINE && unused && i < unused->count; i++) {
         status = check_block(check, unused->items[i].start, unused->items[i].size, BLOCK_UNUSED);
@@ -498,6 +576,8 @@ check_segment(const struct lookup *lookup, const struct crc_tables *tables,
     free(check.blocks);
     free(check.records);
     free(check.heads);
+    free(check.pins);
+    blockmap_close(&check.pinned);
     slots_close(&check.keys.slots);
     slots_close(&check.by_place);
     blockmap_close(&check.nodes);

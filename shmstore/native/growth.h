@@ -8,6 +8,7 @@
 
 #include "clock.h"
 #include "free.h"
+#include "pinned.h"
 #include "queue.h"
 
 #define EXTENT_GRANULES (EXTENT_BYTES / GRANULE_BYTES)
@@ -38,7 +39,8 @@ struct heap {
     uint64_t reserve_end;
     struct free_blocks free;
     struct free_blocks reserve;
-    uint64_t *returned; /* a bit for each extent that was given back to the system */
+    struct pinned pinned; /* what is not given up, though nothing but a pin may lead to it */
+    uint64_t *returned;   /* a bit for each extent that was given back to the system */
     uint64_t returned_count;
     int64_t idle_seen;
     uint64_t owed; /* blocks the open batch may give back, for which there must be nodes */
@@ -70,6 +72,7 @@ heap_close(struct heap *heap)
 {
     free_close(&heap->free);
     free_close(&heap->reserve);
+    pinned_close(&heap->pinned);
     free(heap->returned);
     queue_close(&heap->quarantine);
     queue_close(&heap->dead);

@@ -7,12 +7,6 @@
 #include "order.h"
 #include "staging.h"
 
-/* Bytes that lie elsewhere. */
-struct span {
-    const void *data;
-    size_t size;
-};
-
 /* The secondary indexes of a record: what follows the name of its table's list in theirs. */
 struct indexes {
     const struct span *items;

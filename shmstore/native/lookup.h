@@ -16,6 +16,12 @@ struct lookup {
     uint64_t secret[4];
 };
 
+/* Bytes that lie elsewhere. */
+struct span {
+    const void *data;
+    size_t size;
+};
+
 /* What leads to an entry: the hash of its word, and what tells it from its neighbours. */
 struct lead {
     uint64_t word_hash;
@@ -58,6 +64,43 @@ head_lead(const struct lookup *lookup, const void *name, size_t size)
     uint64_t scope = list_hash(lookup, name, size);
     struct lead lead = {scope, scope, CLASS_HEAD, name, size};
     return lead;
+}
+
+/* The key of a pin: its holder, then the granule of what is pinned. */
+struct pin_key {
+    unsigned char bytes[HOLDER_BYTES_MAX + PIN_GRANULE_BYTES];
+    size_t size;
+};
+
+/* What leads to the pin by which a holder, of modest length, keeps a block. */
+static struct lead
+pin_lead(const struct lookup *lookup, struct pin_key *key, struct span holder, uint64_t granule)
+{
+    key->size = holder.size + PIN_GRANULE_BYTES;
+    memcpy(key->bytes, holder.data, holder.size);
+    memcpy(key->bytes + holder.size, &granule, PIN_GRANULE_BYTES);
+    return record_lead(lookup, PIN_SCOPE, CLASS_PIN, key->bytes, key->size);
+}
+
+/* Read the key of a pin whose header lies inside, and the granule that it names. */
+static enum status
+load_pin(const struct memory *memory, uint64_t entry, struct pin_key *key, uint64_t *granule,
+         struct fault *fault)
+{
+    struct shape shape = load_shape(memory, entry);
+    uint64_t offset;
+    enum status status = find_key(memory, entry, &shape, &offset, fault);
+    key->size = shape.key_size;
+    if (status == FINE && key->size >= PIN_GRANULE_BYTES && key->size <= sizeof key->bytes) {
+        bytes_load(memory, offset, key->bytes, key->size);
+        memcpy(granule, key->bytes + key->size - PIN_GRANULE_BYTES, PIN_GRANULE_BYTES);
+        if (*granule <= GRANULE_MASK) {
+            return FINE;
+        }
+    }
+    return status != FINE
+               ? status
+               : fail(fault, DAMAGED, "a pin has an unreadable key of %zu bytes", key->size);
 }
 
 /* The hash that leads to the word of an entry whose header lies inside. */

@@ -1,14 +1,15 @@
 /* The native engine: one extension, the C twin of shmstore/pure. Includes point down:
 
      view_type owner_type apply_type   what Python calls
+     pins_type
      checking                          the same, to have a segment checked
      sequences reader_type             reads of one snapshot
      record_type decoding              records decoded where they are touched
      wire                              records and messages to msgpack, answers back
      apply requests packed             plain requests from their bytes
      check notes                       every invariant
-     owner recovery lists order        the writer's batches
-     staging index heap free           the open batch, its words and its blocks
+     owner recovery lists pins order   the writer's batches
+     staging index heap free pinned    the open batch, its words and its blocks
      lookup walk probe records         the ways through the memory
      clock hashing memory layout       F, K and R; the keyed hash; words; the format (generated)
 

@@ -59,7 +59,10 @@ struct check {
     struct slots by_place; /* records by scope and insertion number */
     uint64_t *heads;       /* granules */
     size_t head_count, head_room;
-    struct blockmap nodes; /* all that were met */
+    uint64_t *pins; /* granules */
+    size_t pin_count, pin_room;
+    struct blockmap pinned; /* pinned blocks, and whether they were met */
+    struct blockmap nodes;  /* all that were met */
     struct keys keys;
     unsigned char *key; /* of the entry or list at hand */
 };
@@ -216,6 +219,19 @@ check_head(struct check *check, uint64_t granule)
     return FINE;
 }
 
+static enum status
+check_pin(struct check *check, uint64_t granule)
+{
+    uint64_t *pins =
+        with_room(check->pins, check->pin_count, &check->pin_room, sizeof *check->pins);
+    if (pins == NULL) {
+        return NO_MEMORY;
+    }
+    check->pins = pins;
+    pins[check->pin_count++] = granule;
+    return FINE;
+}
+
 static struct indexed *
 find_indexed(const struct check *check, uint64_t scope, uint64_t insertion)
 {
@@ -256,14 +272,20 @@ indexed_grow(struct check *check)
     return FINE;
 }
 
-static enum status
-check_record(struct check *check, const struct entry *entry, uint64_t word_hash)
+static void
+check_insertion(struct check *check, const struct entry *entry)
 {
     if (entry->insertion == 0 ||
         entry->insertion >= word_load(check->memory, NEXT_INSERTION_WORD)) {
         say_of_entry(check, entry->granule, "has the insertion number %llu",
                      (unsigned long long)entry->insertion);
     }
+}
+
+static enum status
+check_record(struct check *check, const struct entry *entry, uint64_t word_hash)
+{
+    check_insertion(check, entry);
     const struct indexed *other = find_indexed(check, entry->scope, entry->insertion);
     if (other != NULL) {
         if (other->granule != entry->granule) {

@@ -8,6 +8,7 @@
 #define SHMSTORE_OWNER_H
 
 #include "lists.h"
+#include "pins.h"
 #include "recovery.h"
 
 /* The ghosts that are committed, oldest first, then those of the open batch. */
@@ -389,6 +390,18 @@ owner_clear(struct owner *owner, struct span table, struct indexes indexes, uint
     return status;
 }
 
+/* Pin the value of a record as the open batch has it, which *entry tells if it is *found. */
+static enum status
+owner_pin(struct owner *owner, struct span holder, const struct lead *lead, struct entry *entry,
+          bool *found, struct fault *fault)
+{
+    enum status status = owner_find(owner, lead, entry, found, fault);
+    if (status != FINE || !*found) {
+        return status;
+    }
+    return pins_add(&owner->staging, holder, entry->granule, fault);
+}
+
 /* Ending */
 
 /* Drop the batch. */
@@ -479,6 +492,9 @@ owner_adopt(struct owner *owner, struct survey *survey, struct fault *fault)
     enum status status = index_adopt(&staging->index, fault);
     if (status == FINE) {
         status = heap_adopt(&staging->heap, &survey->blocks);
+    }
+    if (status == FINE) {
+        status = pinned_adopt(&staging->heap.pinned, &survey->pins, &survey->held);
     }
     if (status == FINE) {
         status = heap_stamp(&staging->heap, NULL, &survey->dead);

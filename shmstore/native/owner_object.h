@@ -1,4 +1,4 @@
-/* What an Owner is, and how every call of it enters the core and leaves it.
+/* What an Owner is, how every call of it enters the core and leaves it, and the record it names.
 
    While the core is at work it may call back for memory of the system; until it returns, every
    other call on the same owner is refused. */
@@ -198,6 +198,43 @@ owner_leave(OwnerObject *self, enum status status, const struct fault *fault)
         return -1;
     }
     return 0;
+}
+
+/* A record by its table, namespace and key, with what leads to it. */
+struct named {
+    PyObject *name;
+    struct span table;
+    struct key_view key;
+    struct lead lead;
+};
+
+static int
+named_open(const OwnerObject *self, struct named *named, PyObject *const record[3])
+{
+    named->name = list_name_object(record[0], record[1], NULL);
+    if (named->name == NULL) {
+        return -1;
+    }
+    if (key_parts(record[2], &named->key) < 0) {
+        Py_DECREF(named->name);
+        return -1;
+    }
+    if (owner_check_open(self) < 0) {
+        Py_DECREF(named->name);
+        key_release(&named->key);
+        return -1;
+    }
+    struct span key = {named->key.bytes, named->key.size};
+    named->table = span_of(named->name);
+    named->lead = owner_lead(&self->owner, named->table, named->key.key_class, key);
+    return 0;
+}
+
+static void
+named_close(struct named *named)
+{
+    Py_DECREF(named->name);
+    key_release(&named->key);
 }
 
 #endif

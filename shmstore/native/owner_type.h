@@ -5,45 +5,9 @@
 
 #include "apply_type.h"
 #include "checking.h"
+#include "pins_type.h"
 
 /* Arguments */
-
-/* A record by its table, namespace and key, with what leads to it. */
-struct named {
-    PyObject *name;
-    struct span table;
-    struct key_view key;
-    struct lead lead;
-};
-
-static int
-named_open(const OwnerObject *self, struct named *named, PyObject *const record[3])
-{
-    named->name = list_name_object(record[0], record[1], NULL);
-    if (named->name == NULL) {
-        return -1;
-    }
-    if (key_parts(record[2], &named->key) < 0) {
-        Py_DECREF(named->name);
-        return -1;
-    }
-    if (owner_check_open(self) < 0) {
-        Py_DECREF(named->name);
-        key_release(&named->key);
-        return -1;
-    }
-    struct span key = {named->key.bytes, named->key.size};
-    named->table = span_of(named->name);
-    named->lead = owner_lead(&self->owner, named->table, named->key.key_class, key);
-    return 0;
-}
-
-static void
-named_close(struct named *named)
-{
-    Py_DECREF(named->name);
-    key_release(&named->key);
-}
 
 /* A sequence of bytes that name indexes. */
 struct index_names {
@@ -657,7 +621,7 @@ owner_method_statistics(OwnerObject *self, PyObject *Py_UNUSED(unused))
             (unsigned long long)segments, "ghosts",
             (unsigned long long)(ghosts->count - self->owner.new_ghosts));
     }
-    if (figures == NULL || PyDict_Update(facts, figures) < 0) {
+    if (figures == NULL || PyDict_Update(facts, figures) < 0 || add_pin_figures(self, facts) < 0) {
         Py_CLEAR(facts);
     }
     Py_XDECREF(figures);
@@ -754,6 +718,18 @@ static PyMethodDef owner_methods[] = {
     METHOD(clear, NAMED,
            "clear(table, namespace, indexes)\n--\n\n"
            "Delete all records of a table in a namespace; return their number."),
+    METHOD(pin, NAMED,
+           "pin(holder, table, namespace, key)\n--\n\n"
+           "Pin a record's value; return (granule, offset of the value, its size, version), or\n"
+           "None if there is no record."),
+    METHOD(share_pin, NAMED,
+           "share_pin(holder, granule)\n--\n\n"
+           "Pin what somebody pins for one more holder; False if nobody does."),
+    METHOD(unpin, NAMED,
+           "unpin(holder, granule)\n--\n\nTake a pin away; return whether it was there."),
+    METHOD(pins, METH_NOARGS,
+           "pins()\n--\n\n"
+           "Return (holder, granule, bytes of the value) of all committed pins, in order."),
     METHOD(commit, METH_NOARGS, "commit()\n--\n\nPublish the batch; return its sequence number."),
     METHOD(abort, METH_NOARGS, "abort()\n--\n\nDrop the batch."),
     METHOD(settle, METH_NOARGS,

@@ -49,15 +49,43 @@ heap_stamp_pending(struct heap *heap, uint64_t *stamp)
 static enum status
 heap_reserve_stamps(struct heap *heap, size_t replaced, size_t dead)
 {
-    enum status status = queue_reserve(&heap->pending, replaced);
+    size_t retired = replaced + heap->pinned.removed.count;
+    enum status status = pinned_reserve_commit(&heap->pinned);
     if (status == FINE) {
-        status = queue_reserve(&heap->quarantine, heap->pending.count + replaced);
+        status = pinned_reserve_held(&heap->pinned, replaced);
+    }
+    if (status == FINE) {
+        status = queue_reserve(&heap->pending, retired);
+    }
+    if (status == FINE) {
+        status = queue_reserve(&heap->quarantine, heap->pending.count + retired);
     }
     return status == FINE ? queue_reserve(&heap->dead, heap->deferred.count + dead) : status;
 }
 
-/* Step 5, after a commit: stamp the blocks it replaced (size by start) and the entries it deleted
-   (size by start, the word hash as extra), and put them into the quarantine. NULL is none. */
+/* Count the pins of the batch in, and put up the held blocks that nobody pins any more; there is
+   room. */
+static void
+heap_retire_unpinned(struct heap *heap)
+{
+    struct pinned *pinned = &heap->pinned;
+    const struct blockmap_item *item;
+    uint64_t size;
+    if (pinned->differences.count == 0) {
+        return;
+    }
+    pinned_commit_added(pinned);
+    for (size_t at = 0; (item = blockmap_next(&pinned->removed, &at));) {
+        if (pinned_commit_removed(pinned, item->key, item->value, &size)) {
+            heap_retire(heap, item->value, size);
+        }
+    }
+    pinned_abort(pinned);
+}
+
+/* Step 5, after a commit: stamp the blocks it replaced (size by start) or unpinned and the entries
+   it deleted (size by start, the word hash as extra), and put them into the quarantine. NULL is
+   none. */
 static enum status
 heap_stamp(struct heap *heap, const struct blockmap *replaced, const struct blockmap *dead)
 {
@@ -69,8 +97,11 @@ heap_stamp(struct heap *heap, const struct blockmap *replaced, const struct bloc
     if (status != FINE) {
         return status;
     }
+    heap_retire_unpinned(heap);
     while (replaced && (item = blockmap_next(replaced, &at))) {
-        heap_retire(heap, item->key, item->value);
+        if (!pinned_keeps(&heap->pinned, item->key, item->value)) {
+            heap_retire(heap, item->key, item->value);
+        }
     }
     heap_stamp_pending(heap, &stamp);
     at = 0;
@@ -105,7 +136,8 @@ heap_bury(struct heap *heap, struct fault *fault)
 {
     struct retired dead = *queue_at(&heap->dead, 0);
     bool emptied = true;
-    if (queue_reserve(&heap->pending, 1) != FINE || queue_reserve(&heap->deferred, 1) != FINE) {
+    if (queue_reserve(&heap->pending, 1) != FINE || queue_reserve(&heap->deferred, 1) != FINE ||
+        pinned_reserve_held(&heap->pinned, 1) != FINE) {
         return NO_MEMORY;
     }
     queue_pop(&heap->dead);
@@ -116,6 +148,10 @@ heap_bury(struct heap *heap, struct fault *fault)
         if (status != FINE) {
             return status;
         }
+    }
+    if (emptied && pinned_keeps(&heap->pinned, dead.start, dead.size)) {
+        heap->quarantine_granules -= dead.size;
+        return FINE;
     }
     queue_push(emptied ? &heap->pending : &heap->deferred, dead);
     return FINE;

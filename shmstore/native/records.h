@@ -1,4 +1,4 @@
-/* Entries: how a record, a ghost or a list head lies in its block, and which version is seen.
+/* Entries: how a record, ghost, list head or pin lies in its block, and which version is seen.
 
    Inside a reader's window any word may be garbage: what is followed is checked to lie inside the
    memory first, and only read_accept() tells whether it mattered. */
@@ -35,12 +35,25 @@ shape_class(const struct shape *shape)
     return shape->kind & CLASS_MASK;
 }
 
-/* Tell whether there are entries of this kind: heads are neither ghosts nor sorted. */
+static inline bool
+shape_has_user_key(const struct shape *shape)
+{
+    uint32_t key_class = shape_class(shape);
+    return key_class == CLASS_STR || key_class == CLASS_BYTES;
+}
+
+/* Tell whether there are entries of this kind: heads and pins are neither ghosts nor sorted. */
 static inline bool
 shape_is_known(const struct shape *shape)
 {
-    uint32_t key_class = shape_class(shape);
-    return shape->kind == CLASS_HEAD || key_class == CLASS_STR || key_class == CLASS_BYTES;
+    return shape->kind == CLASS_HEAD || shape->kind == CLASS_PIN || shape_has_user_key(shape);
+}
+
+/* Tell whether the entry has a value that can be pinned. */
+static inline bool
+shape_is_record(const struct shape *shape)
+{
+    return shape_has_user_key(shape) && !(shape->kind & KIND_GHOST);
 }
 
 /* Everything before the value, without the padding of an aligned value. */

@@ -23,6 +23,8 @@ struct ghost {
 struct survey {
     struct blocks blocks; /* every block in use */
     struct blockmap dead; /* size, and word hash, by start: the deleted still in their words */
+    struct blockmap pins; /* the pinned block by the entry of the pin */
+    struct blocks held;   /* blocks in use to which nothing but pins leads */
     struct ghost *ghosts; /* oldest first */
     size_t ghost_count;
     size_t ghost_room;
@@ -45,6 +47,8 @@ survey_close(struct survey *survey)
 {
     blocks_close(&survey->blocks);
     blockmap_close(&survey->dead);
+    blockmap_close(&survey->pins);
+    blocks_close(&survey->held);
     free(survey->ghosts);
     memset(survey, 0, sizeof *survey);
 }
@@ -245,6 +249,16 @@ note_remnant(const struct recovery *recovery, const struct entry *entry, uint64_
 }
 
 static enum status
+note_pin(const struct recovery *recovery, const struct entry *entry)
+{
+    struct pin_key key;
+    uint64_t granule;
+    enum status status = load_pin(recovery->memory, entry->granule * WORDS_PER_GRANULE, &key,
+                                  &granule, recovery->fault);
+    return status == FINE ? blockmap_put(&recovery->survey->pins, entry->granule, granule) : status;
+}
+
+static enum status
 note_entry(struct recovery *recovery, const struct entry *entry)
 {
     struct survey *survey = recovery->survey;
@@ -272,6 +286,9 @@ note_entry(struct recovery *recovery, const struct entry *entry)
         status = load_head(recovery->memory, entry->granule * WORDS_PER_GRANULE, &count, &root,
                            recovery->fault);
         return status == FINE ? note_children(recovery, &root) : status;
+    }
+    if (shape_class(&entry->shape) == CLASS_PIN) {
+        return note_pin(recovery, entry);
     }
     if (entry->insertion == 0 || entry->insertion >= recovery->next_insertion) {
         return fail(recovery->fault, DAMAGED, "the entry at granule %llu was never inserted",
@@ -307,6 +324,54 @@ recover_word(struct recovery *recovery, uint64_t address)
     }
     status = load_entry(recovery->memory, word & GRANULE_MASK, &entry, recovery->fault);
     return status == FINE ? note_entry(recovery, &entry) : status;
+}
+
+/* Note a pinned block; ``reached`` is the size of the one that something else leads to, or 0. */
+static enum status
+note_pinned(const struct recovery *recovery, uint64_t granule, uint64_t reached)
+{
+    struct survey *survey = recovery->survey;
+    struct entry entry;
+    enum status status = load_entry(recovery->memory, granule, &entry, recovery->fault);
+    if (status != FINE) {
+        return status;
+    }
+    uint64_t size = shape_granules(&entry.shape);
+    if (!shape_is_record(&entry.shape) || entry.seq > recovery->committed || entry.insertion == 0 ||
+        entry.insertion >= recovery->next_insertion || granule + size > recovery->limit ||
+        (reached && reached != size)) {
+        return fail(recovery->fault, DAMAGED, "a pin names granule %llu, where no record is",
+                    (unsigned long long)granule);
+    }
+    return reached ? FINE : blocks_add(&survey->held, granule, size);
+}
+
+/* Note the blocks to which nothing but pins leads. */
+static enum status
+note_all_pinned(const struct recovery *recovery)
+{
+    struct survey *survey = recovery->survey;
+    struct blockmap pinned = {0};
+    struct blockmap_item *reached;
+    const struct blockmap_item *item;
+    enum status status = FINE;
+    for (size_t at = 0; status == FINE && (item = blockmap_next(&survey->pins, &at));) {
+        status = blockmap_put(&pinned, item->value, 0);
+    }
+    for (size_t i = 0; status == FINE && pinned.count && i < survey->blocks.count; i++) {
+        if ((reached = blockmap_find(&pinned, survey->blocks.items[i].start))) {
+            reached->value = survey->blocks.items[i].size;
+        }
+    }
+    for (size_t at = 0; status == FINE && (item = blockmap_next(&pinned, &at));) {
+        status = note_pinned(recovery, item->key, item->value);
+    }
+    for (size_t i = 0; status == FINE && i < survey->held.count; i++) {
+        status =
+            blocks_add(&survey->blocks, survey->held.items[i].start, survey->held.items[i].size);
+    }
+    blockmap_close(&pinned);
+    return status;
 }
 
 /* Two blocks that overlap would let one be overwritten by what is taken for free. */
@@ -348,6 +413,9 @@ recover_index(struct recovery *recovery)
         }
     }
     blocks_close(&blocks);
+    if (status == FINE) {
+        status = note_all_pinned(recovery);
+    }
     if (status == FINE) {
         status = index_blocks(memory, &recovery->survey->blocks, recovery->fault);
     }

@@ -18,7 +18,8 @@ struct staging {
     struct index index;
     uint64_t changes; /* steps staged; a failure that leaves it as it was has changed nothing */
     struct blockmap written;  /* size by start of the blocks this batch has taken */
-    struct blockmap replaced; /* size by start of the committed blocks nothing will lead to */
+    struct blockmap replaced; /* size by start of the blocks, committed or pinned, that nothing
+                                 will lead to */
     struct blockmap dead;     /* size by start of the entries deleted; the word hash as extra */
     struct leads touched;
 };
@@ -174,12 +175,16 @@ staging_allocate(struct staging *staging, const struct lead *lead, uint32_t kind
     return status;
 }
 
-/* Free a block of the open batch, which no reader can know. */
+/* Free a block of the open batch, which no reader can know, unless the batch pins it; then there is
+   room for one more replaced. */
 static void
 staging_discard(struct staging *staging, uint64_t granule)
 {
     struct blockmap_item written;
-    if (blockmap_pop(&staging->written, granule, &written)) {
+    if (pinned_in_batch(&staging->heap.pinned, granule)) {
+        blockmap_put(&staging->replaced, granule, blockmap_find(&staging->written, granule)->value);
+    }
+    else if (blockmap_pop(&staging->written, granule, &written)) {
         heap_free(&staging->heap, granule, written.value);
     }
 }
@@ -235,6 +240,9 @@ staging_kill(struct staging *staging, const struct lead *lead, const struct entr
     uint64_t address;
     bool found;
     enum status status = blockmap_reserve(&staging->dead, 1);
+    if (status == FINE) {
+        status = blockmap_reserve(&staging->replaced, 1);
+    }
     if (status != FINE) {
         return status;
     }
@@ -297,6 +305,7 @@ staging_abort(struct staging *staging)
 {
     const struct blockmap_item *item;
     index_abort(&staging->index);
+    pinned_abort(&staging->heap.pinned);
     for (size_t at = SIZE_MAX; (item = blockmap_previous(&staging->written, &at));) {
         heap_free(&staging->heap, item->key, item->value);
     }
@@ -320,7 +329,7 @@ staging_unused_blocks(const struct staging *staging, struct blocks *out, struct 
             bool found;
             status = index_find_committed(&staging->index, dead->word_hash, dead->start, &address,
                                           &found, fault);
-            if (status == FINE && !found) {
+            if (status == FINE && !found && !blockmap_has(&heap->pinned.counts, dead->start)) {
                 status = blocks_add(out, dead->start, dead->size);
             }
         }

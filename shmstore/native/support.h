@@ -12,7 +12,7 @@
 
 static PyObject *CorruptSegmentError, *FormatMismatchError, *ReadStalledError, *StoreFullError,
     *UnknownCursorError;
-static PyObject *pure_key_parts, *pure_list_name;
+static PyObject *pure_holder_name, *pure_key_parts, *pure_list_name;
 
 /* The bytes of a caller's key. ``owner`` holds them where the key itself does not. */
 struct key_view {
@@ -48,12 +48,12 @@ support_setup(void)
                                          "StoreFull", "UnknownCursor"};
     static PyObject **const classes[] = {&CorruptSegmentError, &FormatMismatchError,
                                          &ReadStalledError, &StoreFullError, &UnknownCursorError};
-    static const char *const functions[] = {"key_parts", "list_name"};
-    static PyObject **const targets[] = {&pure_key_parts, &pure_list_name};
+    static const char *const functions[] = {"holder_name", "key_parts", "list_name"};
+    static PyObject **const targets[] = {&pure_holder_name, &pure_key_parts, &pure_list_name};
     if (import_names("shmstore.errors", 5, errors, classes) < 0) {
         return -1;
     }
-    return import_names("shmstore.pure.records", 2, functions, targets);
+    return import_names("shmstore.pure.records", 3, functions, targets);
 }
 
 /* A key of a rare type, or one that is refused: the reference engine says which. */

@@ -46,6 +46,7 @@ from .reader import Reader
 from .records import (
     Entry,
     created_of,
+    holder_name,
     list_name,
     load_entry,
     load_sort,
@@ -319,22 +320,23 @@ class Owner:
         becomes of the record. A holder pins a value once, however often it asks. Errors:
         ``StoreFull`` only if not even the reserve is left; ``InvalidKey``.
         """
+        name = holder_name(holder)
         entry = self._staging.find(self._lead(table, namespace, key))
         if entry is None:
             return None
-        self._pins.add(holder, entry.granule)
+        self._pins.add(name, entry.granule)
         start = entry.shape.value_start(entry.granule * GRANULE_BYTES)
         return entry.granule, start, entry.shape.value_size, entry.seq
 
     def share_pin(self, holder: bytes, granule: int) -> bool:
         """Pin, for one more holder, the value at a granule that somebody pins; False if nobody
         does. Errors: as ``pin``."""
-        return self._pins.share(holder, granule)
+        return self._pins.share(holder_name(holder), granule)
 
     def unpin(self, holder: bytes, granule: int) -> bool:
         """Take a pin away; return whether it was there. No memory is needed. Errors:
         ``InvalidKey``."""
-        return self._pins.remove(holder, granule)
+        return self._pins.remove(holder_name(holder), granule)
 
     def pins(self) -> list[tuple[bytes, int, int]]:
         """Return (holder, granule, bytes of the value) of all committed pins, in order."""

@@ -6,9 +6,7 @@ and taken back as a record is; ``Pinned`` notes what follows from it for the blo
 
 from __future__ import annotations
 
-from ..errors import InvalidKey
-from ..keys import shown
-from ..layout import CLASS_PIN, GRANULE_BYTES, GRANULE_MASK, HOLDER_BYTES_MAX, WORD_BYTES
+from ..layout import CLASS_PIN, GRANULE_BYTES, GRANULE_MASK, WORD_BYTES
 from .lookup import Lookup
 from .records import load_entry
 from .staging import Staging
@@ -27,8 +25,8 @@ class Pins:
 
     def add(self, holder: bytes, granule: int) -> None:
         """Pin a record's block, if the holder has not done so before. Errors: ``StoreFull`` only
-        if not even the reserve is left; ``InvalidKey``."""
-        staging, lead = self._staging, self._staging.pin_lead(_checked(holder), granule)
+        if not even the reserve is left."""
+        staging, lead = self._staging, self._staging.pin_lead(holder, granule)
         if staging.find(lead) is None:
             # A record can be looked at in a full store.
             place = staging.allocate(lead, CLASS_PIN, 0, reserved=True)
@@ -37,15 +35,13 @@ class Pins:
 
     def share(self, holder: bytes, granule: int) -> bool:
         """Pin a block that somebody pins; False if nobody does. Errors: as ``add``."""
-        _checked(holder)
-        if not self._pinned.in_batch(granule):
+        if not (0 < granule <= GRANULE_MASK and self._pinned.in_batch(granule)):
             return False
         self.add(holder, granule)
         return True
 
     def remove(self, holder: bytes, granule: int) -> bool:
-        """Delete a pin; return whether it was there. Errors: ``InvalidKey``."""
-        _checked(holder)
+        """Delete a pin; return whether it was there."""
         if not 0 < granule <= GRANULE_MASK:
             return False
         lead = self._staging.pin_lead(holder, granule)
@@ -74,12 +70,3 @@ class Pins:
             "held_bytes": sum(held.values()) * GRANULE_BYTES,
         }
 
-
-def _checked(holder: object) -> bytes:
-    if type(holder) is bytes and len(holder) <= HOLDER_BYTES_MAX:
-        return holder
-    raise InvalidKey(
-        f"a holder is bytes, at most {HOLDER_BYTES_MAX}, not {shown(holder)}; "
-        "name the process by its pid and start time",
-        key=shown(holder),
-    )

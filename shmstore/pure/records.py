@@ -270,6 +270,17 @@ def split_list_name(name: bytes) -> tuple[bytes, bytes, bytes]:
     return name[1:end], name[end + 1 : last], name[last:]
 
 
+def holder_name(holder: object) -> bytes:
+    """Return the name of a process that pins. Errors: ``InvalidKey``."""
+    if type(holder) is bytes and len(holder) <= HOLDER_BYTES_MAX:
+        return holder
+    raise InvalidKey(
+        f"a holder is named by bytes, at most {HOLDER_BYTES_MAX}, not by {shown(holder)}; name "
+        "a process by its pid and start time",
+        key=shown(holder),
+    )
+
+
 def pin_key(holder: bytes, granule: int) -> bytes:
     """Return the key of the pin by which a holder keeps a block."""
     return holder + granule.to_bytes(PIN_GRANULE_BYTES, "little")
