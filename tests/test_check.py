@@ -14,6 +14,7 @@ import pytest
 from shmstore import pure
 from shmstore.layout import (
     CLASS_HEAD,
+    CLASS_PIN,
     COMMITTED_WORD,
     DEAD,
     DEPTH_SHIFT,
@@ -24,6 +25,7 @@ from shmstore.layout import (
     GRANULE_MASK,
     HEAP_START,
     HORIZON_WORD,
+    KEY_SIZE_SHIFT,
     NEXT_INSERTION_WORD,
     NODE_LEVEL_SHIFT,
     PREV_FIELD,
@@ -101,6 +103,23 @@ class Patient:
         """The offset of an entry's value."""
         return entry.shape.value_start(entry.granule * GRANULE_BYTES)
 
+    def pin(self, holder: bytes = b"one") -> tuple[Entry, Entry]:
+        """The only pin of a holder, and the entry it names."""
+        for base in segment_starts(self.words):
+            for word in self.words[base : base + SEGMENT_SLOTS]:
+                pin = load_entry(self.words, word & GRANULE_MASK)
+                if word > VACATED and pin.shape.kind == CLASS_PIN:
+                    name, granule = self.reader.load_pin(pin.granule * 2)
+                    if name == holder:
+                        return pin, load_entry(self.words, granule)
+        raise AssertionError("there is no such pin")
+
+    def point(self, pin: Entry, granule: int) -> None:
+        """Let a pin name another block."""
+        at = pin.granule * GRANULE_BYTES + 40 + pin.shape.key_size - 8
+        pack_into("<Q", self.memory, at, granule)
+        self.reseal(pin)
+
     def node(self, entry: Entry, child: int) -> int:
         """The word at which a node right below the root of a plain table's list begins."""
         (granule,) = unpack_from("<Q", self.memory, self.value_at(entry) + 24 + child * 16)
@@ -128,6 +147,8 @@ def segment(engine: ModuleType) -> Iterator[Segment]:
         made.owner.put("t", "", f"k{i}", b"v" * (i % 50))
     for i in range(20):
         made.owner.put("s", "n", f"id{i}", b"record", i % 3, (), (INDEX,) if i % 2 else ())
+    for holder, key in ((b"one", "k6"), (b"other", "k6"), (b"living", "k8")):
+        made.owner.pin(holder, "t", "", key)
     made.owner.commit()
     made.owner.remove("t", "", "k5")
     made.owner.remove("s", "n", "id4", (), ghost=True)
@@ -187,6 +208,7 @@ PLACE = "found from its home word"
 ENTRY = "committed batch"
 LIST = "each list has as many elements"
 LISTED = "in the list of its table"
+PIN = "each pin names"
 OVERLAP = "no two blocks overlap"
 LOST = "every granule"
 
@@ -399,6 +421,79 @@ def no_list(patient: Patient) -> None:
     patient.words[patient.word_of(patient.head())] = VACATED
 
 
+@breaks(PIN, "does not match its checksum")
+def held_value(patient: Patient) -> None:
+    _, held = patient.pin()
+    patient.memory[patient.value_at(held)] ^= 1
+
+
+@breaks(PIN, "has the insertion number 0")
+def held_and_never_inserted(patient: Patient) -> None:
+    _, held = patient.pin()
+    patient.words[held.granule * 2 + SHAPE_FIELD] -= held.insertion
+    patient.reseal(held)
+
+
+@breaks(PIN, "is deleted by a batch beyond")
+def held_and_dies_later(patient: Patient) -> None:
+    _, held = patient.pin()
+    patient.words[held.granule * 2 + PREV_FIELD] = DEAD | 77
+
+
+@breaks(PIN, "which is no record")
+def head_pinned(patient: Patient) -> None:
+    patient.point(patient.pin()[0], patient.head().granule)
+
+
+@breaks(PIN, "which is no record")
+def ghost_pinned(patient: Patient) -> None:
+    patient.point(patient.pin()[0], patient.record("id4", "s", "n").granule)
+
+
+@breaks(PIN, "which is no record")
+def pin_pinned(patient: Patient) -> None:
+    pin, _ = patient.pin()
+    patient.point(pin, pin.granule)
+
+
+@breaks(PIN, "which is no record")
+def free_memory_pinned(patient: Patient) -> None:
+    patient.point(patient.pin()[0], patient.words[EXTENT_END_WORD] // GRANULE_BYTES - 100)
+
+
+@breaks(PIN, "is of no kind there is")
+def nothing_known_pinned(patient: Patient) -> None:
+    granule = patient.words[EXTENT_END_WORD] // GRANULE_BYTES - 100
+    patient.words[granule * 2 + SHAPE_FIELD] = 4 << 43
+    patient.point(patient.pin()[0], granule)
+
+
+@breaks(PIN, "is no entry")
+def header_pinned(patient: Patient) -> None:
+    patient.point(patient.pin()[0], 3)
+
+
+@breaks(PIN, "is outside the segment")
+def pinned_outside(patient: Patient) -> None:
+    patient.point(patient.pin()[0], GRANULE_MASK)
+
+
+@breaks(PIN, "unreadable key of 7 bytes")
+def key_of_a_pin(patient: Patient) -> None:
+    pin, _ = patient.pin()
+    patient.words[pin.granule * 2 + SHAPE_FIELD] = CLASS_PIN << 43 | 7 << KEY_SIZE_SHIFT
+
+
+@breaks(PIN, "unreadable key of 11 bytes")
+def no_granule_in_a_pin(patient: Patient) -> None:
+    patient.point(patient.pin()[0], GRANULE_MASK + 1)
+
+
+@breaks(OVERLAP, "overlap at")
+def pinned_inside_a_record(patient: Patient) -> None:
+    patient.point(patient.pin()[0], patient.record("k49").granule + 1)
+
+
 @breaks(OVERLAP, "overlap at")
 def larger_than_its_block(patient: Patient) -> None:
     entry = patient.record("k49")
@@ -453,6 +548,11 @@ def free_and_in_use(patient: Patient) -> None:
     patient.unused.append((patient.record("k49").granule, 1))
 
 
+@breaks(LOST, "unused memory")
+def free_and_held(patient: Patient) -> None:
+    patient.unused.append((patient.pin()[1].granule, 1))
+
+
 @breaks(LOST, "overlap")
 def free_twice(patient: Patient) -> None:
     patient.unused.append(patient.unused[0])
@@ -502,7 +602,7 @@ def test_what_is_not_there_is_not_asked_for(engine: ModuleType) -> None:
     segment.close()
 
 
-def test_dead_entries_and_ghosts_are_no_problem(patient: Patient) -> None:
+def test_dead_entries_and_ghosts_and_pins_are_no_problem(patient: Patient) -> None:
     kinds = set()
     for base in segment_starts(patient.words):
         for at in range(base, base + SEGMENT_SLOTS):
@@ -514,6 +614,9 @@ def test_dead_entries_and_ghosts_are_no_problem(patient: Patient) -> None:
     assert {kind for dead, kind in kinds if dead} >= {1}
     assert CLASS_HEAD in {kind & 3 for _, kind in kinds}
     assert any(kind & 4 for _, kind in kinds)
+    assert CLASS_PIN in {kind for _, kind in kinds}
+    assert patient.pin()[1] == patient.pin(b"other")[1] != patient.record("k6")
+    assert patient.pin(b"living")[1] == patient.record("k8")
 
 
 assert WORD_BYTES * 2 == GRANULE_BYTES

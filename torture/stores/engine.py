@@ -16,7 +16,7 @@ from torture.trial import Report
 
 from .ground import Ground, State, settled_figures
 from .life import Image, StoreBudget, in_child
-from .operations import Operation, answers, contents
+from .operations import Operation, answers, contents, pinned
 from .scenarios import MIB, SCENARIOS, Scenario
 from .watch import Watch
 
@@ -25,6 +25,7 @@ OTHERS = 6
 """One successor, and one reader, in so many is of the other engine."""
 LOOKS_MAX = 5
 """A reader looks so often on while somebody is dying."""
+SAID_BYTES_MAX = 4096
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Trial:
 
         image = Image(ground.fd, ground.memory)
         kept = ground.committed
-        before = State(contents(ground.readers[0]), self._figures(lambda: None))
+        before = State(contents(ground.readers[0]), *self._figures(lambda: None))
         image.restore()
         self._budget.disarm()
         if self._wait(in_child(act)) != 0:
@@ -92,7 +93,7 @@ class Trial:
             return
         stores, seen = self._budget.spent, contents(ground.readers[0])
         image.restore()
-        after = State(seen, self._figures(act))
+        after = State(seen, *self._figures(act))
         for store in self._chosen(stores, self._effort.stores, self._effort.sample):
             image.restore()
             self._where_killed = f"killed before store {store} of {stores}"
@@ -100,20 +101,23 @@ class Trial:
         image.restore()
         act()
 
-    def _figures(self, act: Callable[[], None]) -> list[int]:
-        """Return the figures that the writer has after doing this; it happens in a child."""
+    def _figures(self, act: Callable[[], None]) -> tuple[list[int], list[Any]]:
+        """Return the figures that the writer has after doing this, and what it has pinned; it
+        happens in a child."""
         reading, writing = os.pipe()
+        owner, memory = self._ground.owner, self._ground.memory
 
         def tell() -> None:
             act()
-            os.write(writing, json.dumps(settled_figures(self._ground.owner)).encode())
+            os.write(writing, json.dumps([settled_figures(owner), pinned(owner, memory)]).encode())
 
         pid = in_child(tell)
         os.close(writing)
-        said = os.read(reading, 1024)
+        said = os.read(reading, SAID_BYTES_MAX)
         os.close(reading)
         os.waitpid(pid, 0)
-        return list(json.loads(said))
+        figures, pins = json.loads(said)
+        return figures, pins
 
     def _die(
         self,
@@ -190,6 +194,7 @@ class Trial:
     def _judge(self, owner: Any, now: State) -> None:
         self._complain(owner)
         self._compare(owner.reader, now.contents, "the successor")
+        self._compare_pins(owner, now)
         *shape, used = settled_figures(owner)
         if shape == now.figures[:2] and used != now.figures[2]:
             self._find(f"{used} bytes are in use, {now.figures[2]} were before")
@@ -208,10 +213,15 @@ class Trial:
         self._compare(
             self._ground.readers[0], now.contents, "a reader after the successor's first batch"
         )
+        self._compare_pins(owner, now)
 
     def _complain(self, owner: Any) -> None:
         if complaints := owner.check():
             self._find(f"check says {complaints[:3]}")
+
+    def _compare_pins(self, owner: Any, now: State) -> None:
+        if pinned(owner, self._ground.memory) != now.pinned:
+            self._find("other values are pinned than were, or they have changed")
 
     def _compare(self, reader: Any, expected: Sequence[Any], who: str) -> None:
         try:

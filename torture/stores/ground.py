@@ -14,10 +14,12 @@ from .operations import settle
 
 
 class State(NamedTuple):
-    """A committed state: what readers see, and how much memory it takes when all is settled."""
+    """A committed state: what readers see, how much memory it takes when all is settled, and what
+    is pinned."""
 
     contents: list[Any]
     figures: list[int]
+    pinned: list[Any]
 
 
 def settled_figures(owner: Any) -> list[int]:

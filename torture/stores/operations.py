@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator
 from typing import Any
+from zlib import crc32
+
+from shmstore.pure.records import load_value
 
 Operation = Callable[[Any], None]
 """Changes a segment by its owner; whoever calls it commits."""
@@ -38,6 +42,15 @@ def answers(reader: Any) -> Iterator[Any]:
 def contents(reader: Any) -> list[Any]:
     """Return all that can be read of a segment that nobody changes."""
     return list(answers(reader))
+
+
+def pinned(owner: Any, memory: mmap.mmap) -> list[list[Any]]:
+    """Return the holder, the granule and the checksum of the value of each pin."""
+    with memoryview(memory) as data, data.cast("Q") as words:
+        return [
+            [holder.hex(), granule, crc32(load_value(words, data, granule * 2))]
+            for holder, granule, _ in owner.pins()
+        ]
 
 
 def fill(owner: Any) -> None:
@@ -127,6 +140,55 @@ def settle(owner: Any) -> None:
     while owner.settle():
         pass
 
+
+def pin(owner: Any) -> None:
+    for holder, key in ((b"one", "k99"), (b"one", "k101"), (b"two", "k101")):
+        owner.pin(holder, "t", "", key)
+    owner.pin(b"two", STORE, NAMESPACE, "id101")
+
+
+def replace_what_is_pinned(owner: Any) -> None:
+    owner.put("t", "", "k101", b"other")
+    owner.remove("t", "", "k99")
+    owner.remove(STORE, NAMESPACE, "id101", (INDEX,), ghost=True)
+
+
+def hand_over(owner: Any) -> None:
+    for holder, granule, _ in owner.pins():
+        if holder == b"two":
+            owner.share_pin(b"three", granule)
+            owner.unpin(holder, granule)
+
+
+def pin_what_the_batch_writes(owner: Any) -> None:
+    owner.put("t", "", "k101", b"pinned")
+    owner.pin(b"one", "t", "", "k101")
+    owner.put("t", "", "k101", b"last")
+    owner.pin(b"two", "t", "", "k101")
+    owner.remove("t", "", "k101")
+    granule, *_ = owner.pin(b"one", "t", "", "k103")
+    owner.unpin(b"one", granule)
+
+
+def unpin(owner: Any) -> None:
+    for holder, granule, _ in owner.pins():
+        owner.unpin(holder, granule)
+    owner.put("t", "", "k99", b"again")
+
+
+PINS = (
+    pin,
+    replace_what_is_pinned,
+    settle,
+    hand_over,
+    pin_what_the_batch_writes,
+    clear,
+    settle,
+    grow_the_index,
+    unpin,
+    settle,
+)
+"""Each follows the ones before it, the first one ``fill``."""
 
 OPERATIONS = (
     put_new,

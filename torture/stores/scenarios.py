@@ -8,7 +8,17 @@ from typing import Any
 from shmstore.errors import StoreFull
 from shmstore.layout import GHOST_BYTES, GHOST_DIVISOR
 
-from .operations import INDEX, NAMESPACE, OPERATIONS, STORE, Operation, fill, put_new, settle
+from .operations import (
+    INDEX,
+    NAMESPACE,
+    OPERATIONS,
+    PINS,
+    STORE,
+    Operation,
+    fill,
+    put_new,
+    settle,
+)
 
 MIB = 1 << 20
 GHOSTS = MIB // GHOST_DIVISOR // GHOST_BYTES
@@ -220,6 +230,7 @@ def delete_many_on_a_full_store(owner: Any) -> None:
 
 SCENARIOS = (
     Scenario("records", fill, OPERATIONS),
+    Scenario("pins", fill, PINS, MIB),
     Scenario(
         "nodes", one_node, (put_new, put_in_the_middle, thin_out, delete_the_last_but_one, put_new)
     ),
