@@ -115,6 +115,33 @@ _packed = _reusing(_plain_packer)
 _message_packed = _reusing(partial(msgpack.Packer, buf_size=4096, default=_opened))
 
 
+Extension = msgpack.ExtType
+"""A code and bytes: what stands in a dialect for an object that msgpack has no type for."""
+
+
+def dialect(
+    extended: Callable[[Any], Any], opened: Callable[[int, bytes], Any]
+) -> tuple[Callable[[Any], bytes], Callable[[Any], Any]]:
+    """Return functions that pack and unpack msgpack with further types, for who keeps it to itself.
+
+    ``extended`` makes an Extension of what msgpack has no exact type for, ``opened`` makes the
+    object of its code and bytes again. Text need not be Unicode. Both raise what msgpack does.
+    """
+    packer = partial(msgpack.Packer, strict_types=True, default=extended, buf_size=4096)
+    narrow, wide = _reusing(packer), _reusing(partial(packer, unicode_errors="surrogatepass"))
+
+    def packed(value: Any) -> bytes:
+        try:
+            return narrow(value)
+        except UnicodeEncodeError:
+            return wide(value)
+
+    unpacked = partial(
+        msgpack.unpackb, ext_hook=opened, strict_map_key=False, unicode_errors="surrogatepass"
+    )
+    return packed, unpacked
+
+
 def pack(record: Any) -> bytes:
     """Return the record as msgpack.
 

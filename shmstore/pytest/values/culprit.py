@@ -1,0 +1,103 @@
+"""Which part of a value cannot be shared: looked for when it is clear that there is one."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .errors import NotShareable
+from .survey import CONTAINERS
+
+STEPS_MAX = 100
+"""How far inside it is looked for: each step dumps what is left."""
+STEPS_SHOWN_MAX = 8
+_ADVICE = "have the fixture return plain data, and make of it what it cannot share in each test"
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = _brief.maxlong = 60
+
+
+class Refused(Exception):
+    """A value cannot be dumped, for a reason that reads on from its path."""
+
+    def __init__(self, reason: str, whole: bool = False) -> None:
+        super().__init__(reason)
+        self.whole = whole
+        """Whether it is of no use to look for the part that is at fault."""
+
+
+def not_shareable(
+    value: Any, name: str, refused: Refused, dump: Callable[[Any], object], objects: bool
+) -> NotShareable:
+    """Return the error that names the innermost part of ``value`` that ``dump`` refuses.
+
+    ``objects`` are looked into, too, not only containers. Takes time in proportion to size and
+    depth.
+    """
+    steps = [name]
+    seen = {id(value)}
+    while not refused.whole and len(steps) <= STEPS_MAX:
+        for step, part in _parts(value, objects):
+            if type(part) in _SCALARS or id(part) in seen:
+                continue
+            try:
+                dump(part)
+            except Refused as inner:
+                steps.append(step)
+                seen.add(id(part))
+                value, refused = part, inner
+                break
+        else:
+            break
+    if len(steps) > STEPS_SHOWN_MAX:
+        steps[STEPS_SHOWN_MAX - 1 : -1] = ["..."]
+    kind = type(value)
+    return NotShareable(
+        f"{''.join(steps)} cannot be shared: {_type_name(kind)} {refused}; {_ADVICE}",
+        path="".join(steps),
+        type=_type_name(kind),
+    )
+
+
+def _type_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
+def _parts(value: Any, objects: bool) -> Iterator[tuple[str, Any]]:
+    """Yield what is inside ``value``, each with the step that leads there."""
+    kind = type(value)
+    if kind is dict:
+        yield from ((f" key {shown(key)}", key) for key in value)
+        yield from ((f"[{shown(key)}]", part) for key, part in value.items())
+    elif kind is list or kind is tuple:
+        yield from ((f"[{position}]", part) for position, part in enumerate(value))
+    elif kind in CONTAINERS:
+        yield from ((f" member {shown(part)}", part) for part in value)
+    elif objects:
+        yield from _state(value)
+
+
+def _state(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a pickle of ``value`` holds."""
+    try:
+        reduced: Any = value.__reduce_ex__(5)
+    except Exception:  # whatever objects raise that cannot be pickled: it is their own fault
+        return
+    if type(reduced) is not tuple:
+        return
+    arguments, state, items, pairs = (*reduced[1:5], None, None, None)[:4]
+    yield from ((f" argument {position}", part) for position, part in enumerate(arguments))
+    for attributes in state if isinstance(state, tuple) else (state,):
+        if isinstance(attributes, dict):
+            yield from ((f".{name}", part) for name, part in attributes.items())
+    yield from ((f"[{position}]", part) for position, part in enumerate(items or ()))
+    yield from ((f"[{shown(key)}]", part) for key, part in pairs or ())
+
+
+def shown(value: Any) -> str:
+    """Return the repr of ``value``, short, whatever its own repr does."""
+    try:
+        return _brief.repr(value)
+    except Exception:  # of an object that is no use even for its own repr
+        return f"<{type(value).__qualname__}>"
