@@ -9,12 +9,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from . import machine, results, rivals
 from .harness import FULL, QUICK, Run, Settings, timed
-from .records import SEED
-from .timing import clock_overhead
+from .header import header_of
 from .workloads import GROUPS
 
 BUSY_LOAD = 0.7
@@ -24,6 +22,9 @@ Without options: the full recorded run, about 20 minutes, one file of results pe
   --only reading          one group: reading, sharing, writing, listing, starting, memory, growing
   --only "put/redis"      one workload, or one group, of one rival; nothing is recorded
   --only /shmstore        everything of one rival
+
+  --pytest                whole runs of pytest that share fixtures between workers; with
+                          --only "records/file lock, JSON" just those
 """
 
 
@@ -38,6 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.output or results.FOLDER
         )
     warn_if_busy()
+    if options.pytest:
+        from .sharing_fixtures import series
+
+        kept = options.output or (None if options.quick or options.only else results.FOLDER)
+        return series.run(kept, options.quick, options.only)
     if options.bars:
         from . import bars
 
@@ -64,6 +70,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a few minutes, small tables")
     parser.add_argument("--only", metavar="WORKLOAD/RIVAL", help="measure just this")
     parser.add_argument("--bars", action="store_true", help="the bars of the design, held or not")
+    parser.add_argument("--pytest", action="store_true", help="fixtures shared between workers")
     parser.add_argument("--plot", action="store_true", help="draw from the results that are there")
     parser.add_argument("--grow", type=int, metavar="N", help="let tables grow to N records")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where results are written")
@@ -108,23 +115,6 @@ def one_group(group: str, run: Run, said: dict[str, str], folder: Path | None, q
         results.save(path, header, run.cells)
         print(f"   {path}, {timed(started)}")
     return len(run.cells)
-
-
-def header_of(group: str, said: dict[str, str], quick: bool) -> dict[str, Any]:
-    """Return what a file of results says besides its cells."""
-    return {
-        "group": group,
-        "made": {
-            "command": machine.command_line(),
-            "date": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
-            "quick": quick,
-            "seed": SEED,
-        },
-        "machine": machine.describe_machine(),
-        "versions": machine.describe_versions(),
-        "clock": {"overhead_ns": clock_overhead()},
-        "rivals": said,
-    }
 
 
 __all__ = ["Settings", "main"]

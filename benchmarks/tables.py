@@ -2,7 +2,8 @@
 
 A block of the page begins with ``<!-- table: GROUP/WORKLOAD as FIGURE -->`` and ends with
 ``<!-- end -->``; what stands between them is replaced. ``<!-- table: bars -->`` and
-``<!-- table: setting -->`` are the bars and what was measured where.
+``<!-- table: setting -->`` are the bars and what was measured where, for a group of its own
+``<!-- table: setting of GROUP -->``.
 """
 
 from __future__ import annotations
@@ -16,10 +17,16 @@ from typing import Any
 from . import results
 from .records import MAKERS
 from .rivals import WHERE
+from .sharing_fixtures import ways
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 BLOCK = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 GROUPS = ("reading", "sharing", "writing", "listing", "starting", "memory", "growing")
+ORDER = list(dict.fromkeys([*WHERE, *ways.WAYS]))
+"""All rivals, in the order in which they are shown."""
+COUNTED = {ways.GROUP: "worker"}
+"""What the processes of a group are called."""
+PLURALS = {"process": "processes", "worker": "workers"}
 
 
 def fill_in(folder: Path, page: Path = PAGE) -> int:
@@ -38,7 +45,7 @@ def fill_in(folder: Path, page: Path = PAGE) -> int:
 
 def load_all(folder: Path) -> dict[str, tuple[dict[str, Any], list[results.Cell]]]:
     """Return (header, cells) of the files of results that are there, by group."""
-    paths = {group: folder / f"{group}.json" for group in GROUPS}
+    paths = {group: folder / f"{group}.json" for group in (*GROUPS, ways.GROUP)}
     return {group: results.load(path) for group, path in paths.items() if path.exists()}
 
 
@@ -49,23 +56,30 @@ def table_of(
     if wanted == "bars":
         return bars_table(folder / "bars.json")
     if wanted == "setting":
-        return setting_table(files)
+        return setting_table([files[group][0] for group in GROUPS if group in files])
+    if wanted.startswith("setting of "):
+        group = wanted.removeprefix("setting of ")
+        return setting_table([files[group][0]] if group in files else [])
     place, _, figure = wanted.partition(" as ")
     group, _, workload = place.partition("/")
     cells = (
         [cell for cell in files[group][1] if cell.workload == workload] if group in files else []
     )
-    return cells_table(cells, FIGURES[figure or "time"]) if cells else "\nNot measured yet.\n\n"
+    if not cells:
+        return "\nNot measured yet.\n\n"
+    return cells_table(cells, FIGURES[figure or "time"], COUNTED.get(group, "process"))
 
 
-def cells_table(cells: list[results.Cell], figure: Callable[[results.Cell], str]) -> str:
+def cells_table(
+    cells: list[results.Cell], figure: Callable[[results.Cell], str], counted: str = "process"
+) -> str:
     """Return a table of one workload: a row for each rival, a column for each case."""
-    kinds = ["160 B", *MAKERS]
+    kinds = list(dict.fromkeys(["160 B", *MAKERS, *(cell.value for cell in cells)]))
     cases = sorted({c.case for c in cells}, key=lambda case: (kinds.index(case[2]), case[1:]))
     by_place = {(cell.rival, cell.case): cell for cell in cells}
-    able = [name for name in WHERE if any(of_rival(cells, name))]
-    unable = [name for name in WHERE if name not in able and (name in {c.rival for c in cells})]
-    rows = [["", *(title(case, cases) for case in cases)]]
+    able = [name for name in ORDER if any(of_rival(cells, name))]
+    unable = [name for name in ORDER if name not in able and (name in {c.rival for c in cells})]
+    rows = [["", *(title(case, cases, counted) for case in cases)]]
     for name in able:
         found = [by_place.get((name, case)) for case in cases]
         label = f"**{name}**" if name == "shmstore" else name
@@ -81,12 +95,14 @@ def of_rival(cells: list[results.Cell], name: str) -> list[bool]:
     return [cell.skipped != "unsupported" for cell in cells if cell.rival == name]
 
 
-def title(case: tuple[str, int, str, int], cases: list[tuple[str, int, str, int]]) -> str:
+def title(
+    case: tuple[str, int, str, int], cases: list[tuple[str, int, str, int]], counted: str
+) -> str:
     """Return the title of a column: what differs between the cases."""
     _, records, value, processes = case
     parts = []
     if len({other[3] for other in cases}) > 1:
-        parts.append(f"{processes} process{'es' if processes > 1 else ''}")
+        parts.append(f"{processes} {counted if processes == 1 else PLURALS[counted]}")
     if len({other[1:3] for other in cases}) > 1 or not parts:
         parts.append(f"{records:,} x {value}")
     return ", ".join(parts)
@@ -120,9 +136,22 @@ def processor_of(cell: results.Cell) -> str:
 
 def bytes_of(cell: results.Cell) -> str:
     """Return the memory of a record or of a reader."""
-    if cell.bytes is None:
+    return short(cell) if cell.bytes is None else shown_bytes(cell.bytes)
+
+
+def reader_of(cell: results.Cell) -> str:
+    """Return the processor time and the memory of a process that only reads."""
+    extra = cell.extra or {}
+    if "reader bytes" not in extra:
         return short(cell)
-    return f"{cell.bytes:,.0f} bytes" if cell.bytes < 1e5 else f"{cell.bytes / 1e6:,.1f} MB"
+    return f"{shown_time(extra['reader cpu ns'])}, {shown_bytes(extra['reader bytes'])}"
+
+
+def hand_of(cell: results.Cell) -> str:
+    """Return how long a value takes from one process to another: the median, and the longest."""
+    if cell.p50 is None or cell.highest is None:
+        return short(cell)
+    return f"{shown_time(cell.p50)} / {shown_time(cell.highest)}"
 
 
 def worst_of(cell: results.Cell) -> str:
@@ -140,6 +169,8 @@ FIGURES: dict[str, Callable[[results.Cell], str]] = {
     "processor": processor_of,
     "bytes": bytes_of,
     "worst": worst_of,
+    "reader": reader_of,
+    "hand": hand_of,
 }
 
 
@@ -158,6 +189,11 @@ def shown_time(nanoseconds: float) -> str:
     return f"{nanoseconds:.3g} ns"
 
 
+def shown_bytes(size: float) -> str:
+    """Return a size in the unit that suits it."""
+    return f"{size:,.0f} bytes" if size < 1e5 else f"{size / 1e6:,.1f} MB"
+
+
 def bars_table(path: Path) -> str:
     """Return the bars, measured and wanted."""
     if not path.exists():
@@ -170,11 +206,11 @@ def bars_table(path: Path) -> str:
     return markdown(rows)
 
 
-def setting_table(files: dict[str, tuple[dict[str, Any], list[results.Cell]]]) -> str:
-    """Return machine, versions and rivals of the results."""
-    if not files:
+def setting_table(headers: list[dict[str, Any]]) -> str:
+    """Return machine, versions and rivals of the first file of results."""
+    if not headers:
         return "\nNot measured yet.\n\n"
-    header = next(iter(files.values()))[0]
+    header = headers[0]
     machine, versions = header["machine"], header["versions"]
     rows = [["", ""], ["date", header["made"]["date"]]]
     rows.append(["machine", f"{machine['cores']} cores of {machine['processor']}"])
@@ -182,6 +218,8 @@ def setting_table(files: dict[str, tuple[dict[str, Any], list[results.Cell]]]) -
     rows.append(["shmstore", f"{versions['engine']} engine, commit {versions['commit']}"])
     rows.append(["Python, msgpack", f"{versions['python']}, {versions.get('msgpack', '')}"])
     rows.append(["the clock adds", f"{header['clock']['overhead_ns']} ns to each single call"])
+    common = [f"{name} {versions[name]}" for name in ("pytest-xdist", "numpy") if name in versions]
+    rows += [["all", ", ".join(common)]] if common else []
     rows += [[name, said] for name, said in header["rivals"].items() if name != "shmstore"]
     return markdown(rows)
 

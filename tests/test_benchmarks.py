@@ -13,12 +13,13 @@ import msgpack
 import pytest
 
 from benchmarks import plots, results, rivals, tables, timing
-from benchmarks.__main__ import header_of, parsed
+from benchmarks.__main__ import parsed
 from benchmarks.arena import Arena, check
 from benchmarks.bars.bar import Bar, judge
 from benchmarks.bars.contest import Contestant, contest
 from benchmarks.bars.listed import BARS
 from benchmarks.harness import Run, Settings
+from benchmarks.header import header_of
 from benchmarks.histogram import Histogram, bucket_of, highest_of
 from benchmarks.processes import TaskFailed, Worker, together
 from benchmarks.records import RARE, RARE_RECORDS, Dataset, key_of, missing_key_of
