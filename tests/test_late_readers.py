@@ -33,6 +33,9 @@ TABLES = (("t", ""), ("s", "n"))
 READERS = 24
 
 
+Change = Callable[[Owner, random.Random, str, str], None]
+
+
 class TurnedAway(Exception):
     """The horizon has passed the clock of this reader."""
 
@@ -98,6 +101,29 @@ class Crowd:
         self._late.close()
 
 
+def change_records(owner: Owner, rng: random.Random, table: str, namespace: str) -> None:
+    key = f"k{rng.randrange(12)}"
+    chance = rng.random()
+    if chance < 0.6:
+        value = key.encode() * rng.randrange(20)
+        owner.put(table, namespace, key, value, rng.randrange(3) if namespace else None)
+    elif chance < 0.97:
+        owner.remove(table, namespace, key, (), ghost=bool(namespace))
+    else:
+        owner.clear(table, namespace, ())
+
+
+def change_pins(owner: Owner, rng: random.Random, table: str, namespace: str) -> None:
+    """The same, and pin what is there; the oldest pins go."""
+    change_records(owner, rng, table, namespace)
+    pins = owner.pins()
+    if rng.random() < 0.7:
+        owner.pin(b"holder", table, namespace, f"k{rng.randrange(12)}")
+    if pins and rng.random() < 0.7:
+        holder, granule, _ = rng.choice(pins)
+        owner.unpin(holder, granule)
+
+
 @contextmanager
 def eager_segment() -> Iterator[Segment]:
     """A segment whose owner holds nothing back from reuse."""
@@ -119,7 +145,7 @@ def take_over_watched(segment: Segment, before_store: Callable[[], None]) -> Non
         segment.take_over()
 
 
-def churn(seed: int, batches: int) -> Crowd:
+def churn(seed: int, batches: int, change: Change = change_records) -> Crowd:
     """Put, delete, clear and take over before the eyes of a crowd; return it."""
     rng = random.Random(seed)
     with eager_segment() as segment, closing(Crowd(segment)) as crowd:
@@ -143,20 +169,9 @@ def churn(seed: int, batches: int) -> Crowd:
     return crowd
 
 
-def change(owner: Owner, rng: random.Random, table: str, namespace: str) -> None:
-    key = f"k{rng.randrange(12)}"
-    chance = rng.random()
-    if chance < 0.6:
-        value = key.encode() * rng.randrange(20)
-        owner.put(table, namespace, key, value, rng.randrange(3) if namespace else None)
-    elif chance < 0.97:
-        owner.remove(table, namespace, key, (), ghost=bool(namespace))
-    else:
-        owner.clear(table, namespace, ())
-
-
-def test_a_late_reader_sees_its_snapshot_or_is_turned_away() -> None:
-    crowd = churn(seed=11, batches=120)
+@pytest.mark.parametrize("change", [change_records, change_pins])
+def test_a_late_reader_sees_its_snapshot_or_is_turned_away(change: Change) -> None:
+    crowd = churn(seed=11, batches=120, change=change)
     assert crowd.accepted > 500
     assert crowd.turned_away > 500
 
@@ -179,7 +194,7 @@ class Interrupted:
         self._view.release()
 
 
-def overtake(seed: int) -> int:
+def overtake(seed: int, change: Change = change_records) -> int:
     """Interrupt a reader before each of its loads in turn, by a few batches; return how often it
     was accepted all the same."""
     rng = random.Random(seed)
@@ -187,7 +202,7 @@ def overtake(seed: int) -> int:
     with eager_segment() as segment, closing(LateReader(segment.memory)) as reader:
         finished = False
         while not finished:
-            run_batches(segment, rng, 2)
+            run_batches(segment, rng, 2, change)
             reader.clock, reader.sequence = read_begin(reader._words)
             expected = contents(reader)
             countdown = at
@@ -195,7 +210,7 @@ def overtake(seed: int) -> int:
             def load(batches: int = 1 + at % 6) -> None:
                 nonlocal countdown
                 if countdown == 0:
-                    run_batches(segment, rng, batches)
+                    run_batches(segment, rng, batches, change)
                 countdown -= 1
 
             words, data = reader._words, reader._data
@@ -214,15 +229,18 @@ def overtake(seed: int) -> int:
     return accepted
 
 
-def run_batches(segment: Segment, rng: random.Random, count: int) -> None:
+def run_batches(segment: Segment, rng: random.Random, count: int, change: Change) -> None:
     for _ in range(count):
         segment.owner._staging.heap.hold_bytes = rng.choice((0, 2000, 20_000))
         change(segment.owner, rng, *rng.choice(TABLES))
         segment.owner.commit()
 
 
-def test_a_reader_overtaken_between_two_loads_sees_its_snapshot_or_is_turned_away() -> None:
-    assert overtake(seed=5) > 100
+@pytest.mark.parametrize("change", [change_records, change_pins])
+def test_a_reader_overtaken_between_two_loads_sees_its_snapshot_or_is_turned_away(
+    change: Change,
+) -> None:
+    assert overtake(5, change) > 100
 
 
 def no_horizon(self: Clock, stamp: int) -> None:
@@ -267,25 +285,40 @@ def purge_without_horizon(self: Heap) -> None:
         self._deferred.append(dead)
 
 
+def free_the_unpinned(
+    self: Heap, replaced: list[tuple[int, int]], dead: list[tuple[int, int, int]]
+) -> None:
+    """The mutant that takes what is not pinned any more for free, as nothing leads to it."""
+    for start, size in self.pinned.commit():
+        self.free(start, size)
+    STAMP(self, replaced, dead)
+
+
+STAMP = Heap.stamp
 MUTANTS = (
-    (Clock, "reuse", no_horizon),
-    (Staging, "publish", early_stamp),
-    (Owner, "_turn_away_readers", turn_away_late),
-    (Heap, "_bury", purge_without_horizon),
-    (Heap, "_bury", bury_at_once),
+    (Clock, "reuse", no_horizon, change_records),
+    (Staging, "publish", early_stamp, change_records),
+    (Owner, "_turn_away_readers", turn_away_late, change_records),
+    (Heap, "_bury", purge_without_horizon, change_records),
+    (Heap, "_bury", bury_at_once, change_records),
+    (Heap, "stamp", free_the_unpinned, change_pins),
 )
 
 
-@pytest.mark.parametrize(("owner", "name", "mutant"), MUTANTS)
+@pytest.mark.parametrize(("owner", "name", "mutant", "change"), MUTANTS)
 def test_each_order_of_the_protocol_is_needed(
-    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, mutant: Callable[..., Any]
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    name: str,
+    mutant: Callable[..., Any],
+    change: Change,
 ) -> None:
     monkeypatch.setattr(owner, name, mutant)
 
     def search() -> None:
         for seed in range(40):
-            churn(seed, batches=60)
-            overtake(seed)
+            churn(seed, 60, change)
+            overtake(seed, change)
 
     with pytest.raises(AssertionError, match="reader"):
         search()
