@@ -1,0 +1,96 @@
+"""What a run knows of its shared fixtures: tables of its store, which all its processes see.
+
+A fixture that was needed has a *claim* while a process computes it, and a *result* after that. A
+result is READY or FAILED; where something follows the fixture's yield, it is CLOSING while that
+runs, and then CLOSED, as if it were not there. A claim, the *owner* of a result that is to be
+closed, and its *users* are gone when their process is gone, however it ended.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from ..client import Client
+from ..table import Table
+from . import ties
+
+READY, FAILED, CLOSING, CLOSED = "ready", "failed", "closing", "closed"
+RUNNING, DONE, STARTING, LOST = "running", "done", "starting", "lost"
+
+PREFIX = "pytest."
+
+
+class Ledger:
+    """The tables, and the steps that change more than one of them."""
+
+    def __init__(self, client: Client, worker: str) -> None:
+        self.client = client
+        self.worker = worker
+        self.claims = client.table(PREFIX + "claims")
+        self.results = client.table(PREFIX + "results")
+        self.attempts = client.table(PREFIX + "attempts")
+        """Who began to compute what has no result yet."""
+        self.owners = client.table(PREFIX + "owners")
+        self.workers = client.table(PREFIX + "workers")
+        """What each worker is about: RUNNING, DONE with its tests, STARTING, or LOST."""
+        self.waits = client.table(PREFIX + "waits")
+        """For which fixture a worker waits that computes another one meanwhile."""
+        self.readers = client.table(PREFIX + "readers")
+        """What each worker says in the end: seconds waited, by fixture."""
+
+    def users(self, key: str) -> Table:
+        """Return the table of the workers that use a result which is to be closed."""
+        return self.client.table(f"{PREFIX}users.{key}")
+
+    def claim(self, key: str, test: str) -> bool:
+        """Make this process the one that computes; False if another one is."""
+        card = {**self._card(), "test": test, "since": time.time()}
+        return ties.insert_while_alive(self.claims, key, card)
+
+    def begin(self, key: str) -> list[str]:
+        """Note an attempt to compute what was claimed; return who tried before, and died."""
+        before: list[str] = self.attempts.get(key, [])
+        self.attempts[key] = [*before, self.worker]
+        return before
+
+    def finish(self, key: str, result: dict[str, Any]) -> None:
+        """Store the result of a claim; those who wait for it wake."""
+        with self.client.transaction() as transaction:
+            transaction.table(self.results.name).put(key, result)
+            transaction.table(self.claims.name).delete(key)
+            transaction.table(self.attempts.name).delete(key)
+
+    def give_up(self, key: str) -> None:
+        """Let somebody else compute what was claimed; this is no attempt."""
+        before = self.attempts.get(key, [self.worker])[:-1]
+        with self.client.transaction() as transaction:
+            transaction.table(self.attempts.name).put(key, before)
+            transaction.table(self.claims.name).delete(key)
+
+    def generation(self, key: str) -> int:
+        """Return how often a fixture has come to a result."""
+        result = self.results.get(key)
+        return 0 if result is None else int(result["generation"])
+
+    def own(self, key: str) -> bool:
+        """Make this process the one that will close the result; False if another one is."""
+        return ties.insert_while_alive(self.owners, key, self._card())
+
+    def use(self, key: str) -> None:
+        """Say that this process uses a result: it is not closed before ``leave``."""
+        ties.insert_while_alive(self.users(key), self.worker, self._card())
+
+    def leave(self, key: str) -> None:
+        """Say that this process has no use for a result any more."""
+        self.users(key).delete(self.worker)
+
+    def close(self, key: str) -> None:
+        """Say that a result was closed: who needs it now computes it anew."""
+        with self.client.transaction() as transaction:
+            transaction.table(self.results.name).patch(key, state=CLOSED)
+            transaction.table(self.owners.name).delete(key)
+
+    def _card(self) -> dict[str, Any]:
+        return {"worker": self.worker, "pid": os.getpid()}

@@ -1,0 +1,215 @@
+"""How a process gets the value of a shared fixture: the first computes it, all others wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+from ..errors import RequestTimeout
+from ..table import Table
+from . import ties
+from .errors import FixtureCycle, FixtureTimeout, WorkersDied
+from .failures import ENDS, FAILURES, failure_of
+from .identity import Instance
+from .ledger import CLOSING, FAILED, READY, Ledger
+
+ATTEMPTS_MAX = 3
+"""How many processes may die of one fixture."""
+NOTICE_SECONDS = 10.0
+"""After which time a process says whom it waits for; again after twice that time, and so on."""
+
+Result: TypeAlias = dict[str, Any]
+
+
+class Computed(NamedTuple):
+    """What computing a fixture gave."""
+
+    stored_bytes: int
+    closes: bool
+    """Whether something is to be done when nobody uses the value any more."""
+
+
+class Obtaining:
+    """Gets results for one process. ``say`` shows a line to the user, whatever is captured."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        used: set[str],
+        say: Callable[[str], None],
+        *,
+        seconds_max: float,
+        may_pickle: bool,
+    ) -> None:
+        self._ledger = ledger
+        self._seconds_max = seconds_max
+        self._say = say
+        self._may_pickle = may_pickle
+        self._computing: set[str] = set()
+        self._used = used
+        self.waited: dict[str, float] = {}
+        """Seconds that this process waited for others, by key; all that it obtained."""
+
+    def obtain(
+        self, instance: Instance, test: str, compute: Callable[[str], Computed], stale: int = 0
+    ) -> tuple[Result, bool]:
+        """Return the result, and whether it was computed here, by ``compute(key of the value)``.
+
+        A failure of generation ``stale`` or before is not taken: it is computed again. Raises what
+        ``compute`` raises, where it is called; FixtureTimeout and FixtureCycle.
+        """
+        __tracebackhide__ = True
+        key = instance.key
+        self.waited.setdefault(key, 0.0)
+        while True:
+            result = self._usable(key, stale)
+            if result is not None:
+                return result, False
+            if self._is_closing(key):
+                self._wait(self._ledger.owners, instance)
+            elif not self._ledger.claim(key, test):
+                self._wait(self._ledger.claims, instance)
+            elif (result := self._usable(key, stale)) is not None:
+                self._ledger.claims.delete(key)  # it was finished just before
+            else:
+                return self._compute(instance, compute), True
+
+    def _usable(self, key: str, stale: int) -> Result | None:
+        result: Result | None = self._ledger.results.get(key)
+        if result is None or result["state"] not in (READY, FAILED):
+            return None
+        if result["state"] == FAILED:
+            return result if result["generation"] > stale else None
+        if result["closes"] and key not in self._used:
+            self._ledger.use(key)
+            if self._ledger.results.get(key) != result:
+                return None  # its owner began to close it before it could see this
+            self._used.add(key)
+        return result
+
+    def _is_closing(self, key: str) -> bool:
+        """Tell whether somebody, who is alive, closes the result."""
+        result = self._ledger.results.get(key)
+        return (
+            result is not None
+            and result["state"] == CLOSING
+            and self._ledger.owners.version(key) != 0
+        )
+
+    def _compute(self, instance: Instance, compute: Callable[[str], Computed]) -> Result:
+        __tracebackhide__ = True
+        key, ledger = instance.key, self._ledger
+        result: Result = {
+            "generation": ledger.generation(key) + 1,
+            "label": instance.label,
+            "location": instance.location,
+            "worker": ledger.worker,
+        }
+        began = time.perf_counter()
+        self._computing.add(key)
+        try:
+            died = ledger.begin(key)
+            if len(died) >= ATTEMPTS_MAX:
+                raise _workers_died(instance, died)
+            computed = compute(value_key(key, result))
+            if computed.closes:
+                ledger.own(key)
+                self._used.add(key)
+        except ENDS:
+            ledger.give_up(key)
+            raise
+        except FAILURES as error:
+            failure = failure_of(error, may_pickle=self._may_pickle)
+            ledger.finish(key, {**result, "state": FAILED, "failure": failure, "closes": False})
+            raise
+        except BaseException:
+            ledger.give_up(key)
+            raise
+        finally:
+            self._computing.discard(key)
+        result |= {
+            "state": READY,
+            "seconds": time.perf_counter() - began,
+            "bytes": computed.stored_bytes,
+            "closes": computed.closes,
+        }
+        ledger.finish(key, result)
+        return result
+
+    # Waiting.
+
+    def _wait(self, table: Table, instance: Instance) -> None:
+        """Return when the process that holds a key of ``table`` let go of it, or died."""
+        __tracebackhide__ = True
+        key = instance.key
+        version, card = table.get_versioned(key)
+        if card is None:
+            return
+        if self._computing:
+            self._ledger.waits[self._ledger.worker] = key
+            self._refuse_cycle(instance)
+        began = time.monotonic()
+        try:
+            self._wait_changed(table, instance, version, card)
+        finally:
+            self.waited[key] += time.monotonic() - began
+            if self._computing:
+                self._ledger.waits.delete(self._ledger.worker)
+
+    def _wait_changed(
+        self, table: Table, instance: Instance, version: int, card: dict[str, Any]
+    ) -> None:
+        __tracebackhide__ = True
+        declared = instance.declaration.timeout
+        seconds_max = self._seconds_max if declared is None else declared
+        began, notice = time.monotonic(), NOTICE_SECONDS
+        while True:
+            waited = time.monotonic() - began
+            if waited >= seconds_max:
+                raise FixtureTimeout(_waiting(self._ledger.worker, waited, instance, card))
+            if waited >= notice:
+                self._say(_waiting(self._ledger.worker, waited, instance, card))
+                notice *= 2
+            try:
+                ties.wait_changed(table, instance.key, version, min(notice, seconds_max) - waited)
+                return
+            except RequestTimeout:
+                continue
+
+    def _refuse_cycle(self, instance: Instance) -> None:
+        """Raise FixtureCycle if whom this process waits for waits, in the end, for this one."""
+        key, passed = instance.key, [instance.label]
+        while (claim := self._ledger.claims.get(key)) is not None and len(passed) < 100:
+            next_key = self._ledger.waits.get(claim["worker"])
+            if next_key is None:
+                return
+            if next_key in self._computing:
+                raise FixtureCycle(
+                    f"shared fixtures wait for each other: {' waits for '.join(passed)}, which "
+                    f"{claim['worker']} computes, and which waits for one that "
+                    f"{self._ledger.worker} computes; have one of them not ask for the other"
+                )
+            key = next_key
+            passed.append(key.rpartition("-")[0])
+
+
+def value_key(key: str, result: Result) -> str:
+    """Return under which key the value of a result is stored."""
+    return f"{key}.{result['generation']}"
+
+
+def _workers_died(instance: Instance, workers: list[str]) -> WorkersDied:
+    return WorkersDied(
+        f"shared fixture {instance.label!r} ({instance.location}) was given up: the processes that "
+        f"computed it died, {', '.join(workers[:-1])} and {workers[-1]}"
+    )
+
+
+def _waiting(worker: str, waited: float, instance: Instance, card: dict[str, Any]) -> str:
+    what = "computes" if "test" in card else "tears down"
+    place = f", for {card['test']}" if "test" in card else ""
+    return (
+        f"{worker} has waited {waited:.0f} s for shared fixture {instance.label!r} "
+        f"({instance.location}), which {card['worker']} (process {card['pid']}) {what}{place}"
+    )

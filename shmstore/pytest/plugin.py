@@ -1,0 +1,199 @@
+"""The hooks of the plugin. Loaded in every run of pytest: it imports little until it is needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from contextlib import nullcontext, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ..errors import ShmstoreError
+from .declaring import declaration_of, is_any_declared
+from .run import INPUT, Run
+from .sharing import SharedDefinition
+
+if TYPE_CHECKING:
+    from .process import Process
+
+_CAPACITY = "the most that the store of a run will hold; memory is taken as it is needed"
+_TIMEOUT = "how many seconds a worker waits for a shared fixture that another one computes"
+_TABLE_BYTES = "from how many bytes on a dict, list or tuple is stored row by row"
+_PICKLE = "whether values and exceptions that have no code of their own may be pickled"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("shmstore", "fixtures shared by the workers of a run")
+    group.addoption(
+        "--shared-durations",
+        action="store_true",
+        help="report who computed each shared fixture, how long it took, and who used it",
+    )
+    parser.addini("shmstore_capacity", _CAPACITY, default="1GiB")
+    parser.addini("shmstore_timeout", _TIMEOUT, default="600")
+    parser.addini("shmstore_table_bytes", _TABLE_BYTES, default=str(1 << 20))
+    parser.addini("shmstore_pickle", _PICKLE, type="bool", default=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    definitions: dict[Any, SharedDefinition] = {}
+    config.pluginmanager.register(Hooks(config, definitions), "shmstore-run")
+    config.pluginmanager.register(Innermost(definitions), "shmstore-fixtures")
+
+
+class Innermost:
+    """The hook that puts the shared value in the place of what other plugins made callable."""
+
+    def __init__(self, definitions: dict[Any, SharedDefinition]) -> None:
+        self._definitions = definitions
+
+    @pytest.hookimpl(hookwrapper=True, trylast=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: Any
+    ) -> Generator[None, Any, None]:
+        definition = self._definitions.get(fixturedef)
+        with nullcontext() if definition is None else definition.in_place(request):
+            yield
+
+
+class Hooks:
+    """The hooks of one run, in one of its processes."""
+
+    def __init__(self, config: pytest.Config, definitions: dict[Any, SharedDefinition]) -> None:
+        self._config = config
+        self._run = Run(config)
+        self._session: pytest.Session | None = None
+        self._process: Process | None = None
+        self._item: pytest.Item | None = None
+        self._definitions = definitions
+
+    def _this_process(self) -> Process:
+        if self._process is None:
+            from .process import Process
+
+            assert self._session is not None
+            self._process = Process(self._run, self._session, self._say)
+        return self._process
+
+    # Fixtures.
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """In a worker that may need shared fixtures, tell the others so before any test begins."""
+        self._session = session
+        if self._run.is_shared and is_any_declared():
+            self._this_process()
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any]
+    ) -> Generator[None, Any, None]:
+        """Recognize a shared fixture, before other plugins put something else in its place."""
+        declaration = declaration_of(fixturedef.func)
+        if declaration is not None and fixturedef not in self._definitions:
+            definition = SharedDefinition(fixturedef, declaration, self._this_process)
+            self._definitions[fixturedef] = definition
+        yield
+
+    # The end.
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, None]:
+        self._item = item
+        yield
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, Any, None]:
+        """Raise in the end what interrupted this process while it waited for others."""
+        if nextitem is None and self._process is not None:
+            _stop_timer(item)
+        outcome = yield
+        if self._process is not None and self._process.ending.interruption is not None:
+            interruption, self._process.ending.interruption = (
+                self._process.ending.interruption,
+                None,
+            )
+            outcome.force_exception(interruption)
+
+    @pytest.hookimpl(hookwrapper=True, trylast=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, Any, None]:
+        """Tear down what is set up yet, and what others left; errors of that become reports."""
+        process = self._process
+        if process is not None:
+            if exitstatus == pytest.ExitCode.INTERRUPTED:
+                process.ending.hurry()
+            setup_state: Any = session._setupstate
+            self._call_reported(partial(setup_state.teardown_exact, None))
+        yield
+        if process is not None:
+            process.finish(self._call_reported)
+
+    def _call_reported(self, task: Callable[[], None]) -> None:
+        """Call ``task``; an error in it is reported as one of the teardown of the last test."""
+        item, session = self._item, self._session
+        if item is None or session is None:
+            return  # no test was run: there is nothing to tear down
+        call = pytest.CallInfo.from_call(
+            task, when="teardown", reraise=(KeyboardInterrupt, pytest.exit.Exception)
+        )
+        if call.excinfo is not None:
+            report = item.ihook.pytest_runtest_makereport(item=item, call=call)
+            item.ihook.pytest_runtest_logreport(report=report)
+            if session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_unconfigure(self) -> None:
+        self._run.close()
+
+    # Workers, as the controller of xdist sees them.
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput[INPUT] = self._run.worker_input()
+        self._note_worker(node.gateway.id, "starting")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        self._note_worker(node.gateway.id, "lost" if error else "done")
+
+    def _note_worker(self, worker: str, state: str) -> None:
+        if self._run.has_begun:  # else nobody has anything that such a worker could want
+            with suppress(ShmstoreError):
+                from .ledger import Ledger
+
+                Ledger(self._run.client, worker).workers[worker] = state
+
+    # What is shown.
+
+    def pytest_report_header(self) -> str:
+        return f"shmstore: {self._run.name}, up to {self._run.capacity}, for shared fixtures"
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._run.has_begun:
+            from .reports import write_report
+
+            options = self._config.option
+            write_report(
+                terminalreporter,
+                self._run.client,
+                with_durations=options.shared_durations or options.verbose > 0,
+            )
+
+    def _say(self, line: str) -> None:
+        """Show a line at once: workers of xdist have standard error alone."""
+        capture = self._config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            print(f"\nshmstore: {line}", file=sys.__stderr__, flush=True)
+
+
+def _stop_timer(item: pytest.Item) -> None:
+    """Let pytest-timeout not count how long others use what this test is to tear down."""
+    stop = getattr(item.ihook, "pytest_timeout_cancel_timer", None)
+    if stop is not None:
+        stop(item=item)

@@ -1,0 +1,93 @@
+"""What one process of a run does about shared fixtures; made when it meets the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..errors import WriterUnavailable
+from .body import Body
+from .ending import Ending
+from .failures import raise_failure
+from .identity import Instance
+from .ledger import FAILED, PREFIX, RUNNING, Ledger
+from .obtaining import Computed, Obtaining, value_key
+from .run import Run
+from .values import Loaded, Options, fetch, store
+
+if TYPE_CHECKING:
+    import pytest
+
+
+VALUES = PREFIX + "values"
+
+
+class Process:
+    """Obtains values for this process, and ends them."""
+
+    def __init__(self, run: Run, session: pytest.Session, say: Callable[[str], None]) -> None:
+        config = session.config
+        used: set[str] = set()
+        self.ledger = Ledger(run.client, run.worker)
+        self.ending = Ending(self.ledger, session, used, say)
+        self._used = used
+        self._options = Options(
+            table_bytes=int(config.getini("shmstore_table_bytes")),
+            pickle=bool(config.getini("shmstore_pickle")),
+        )
+        self._obtaining = Obtaining(
+            self.ledger,
+            used,
+            say,
+            seconds_max=float(config.getini("shmstore_timeout")),
+            may_pickle=self._options.pickle,
+        )
+        self._failures: dict[tuple[str, str], int] = {}
+        """Which generation of a failed fixture a test has got."""
+        if run.is_shared:
+            self.ledger.workers[run.worker] = RUNNING
+
+    def obtain(self, instance: Instance, test: str, body: Body) -> Callable[[], Loaded]:
+        """Return what loads the value, each time anew; raise what the fixture raised."""
+        __tracebackhide__ = True
+        key = instance.key
+        is_known = key in self._used
+        values: list[Any] = []
+        options = self._options._replace(
+            name=instance.label, as_table=instance.declaration.as_table
+        )
+
+        def compute(stored_as: str) -> Computed:
+            __tracebackhide__ = True
+            values.append(body.call())
+            stored = store(self.ledger.client, VALUES, stored_as, values[0], options)
+            closes = bool(body.finalizers or instance.declaration.release)
+            return Computed(stored.size, closes)
+
+        # A test that asks again for what failed is one that is run again.
+        stale = self._failures.get((test, key), 0)
+        try:
+            result, is_here = self._obtaining.obtain(instance, test, compute, stale)
+        except BaseException:
+            self.ending.keep(body.finalizers)
+            self._failures[test, key] = self.ledger.generation(key)
+            raise
+        load = partial(fetch, self.ledger.client, VALUES, value_key(key, result))
+        if result["state"] == FAILED:
+            self._failures[test, key] = result["generation"]
+            raise_failure(result["failure"])
+        elif is_here and result["closes"]:
+            self.ending.own(instance, values[0], body.finalizers)
+        elif result["closes"] and not is_known:
+            self.ending.use(instance, load)
+        return load
+
+    def finish(self, call_reported: Callable[[Callable[[], None]], None]) -> None:
+        """End what remains when the session has ended; ``call_reported`` calls what may fail."""
+        with suppress(WriterUnavailable):
+            self.ending.say_done()
+            self.ledger.readers[self.ledger.worker] = self._obtaining.waited
+        for task in self.ending.legacies():
+            call_reported(task)

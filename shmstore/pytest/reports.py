@@ -1,0 +1,68 @@
+"""What is shown of shared fixtures at the end of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..client import Client
+from ..errors import ShmstoreError
+from .ledger import CLOSED, FAILED, Ledger
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def write_report(
+    reporter: pytest.TerminalReporter, client: Client, *, with_durations: bool
+) -> None:
+    """Write who computed what and who used it, and always what could not be torn down."""
+    ledger = Ledger(client, "")
+    try:
+        results = dict(ledger.results.items())
+        readers = dict(ledger.readers.items())
+    except ShmstoreError:
+        return
+    if with_durations and results:
+        reporter.section("shared fixtures")
+        for line in _table(results, readers):
+            reporter.write_line(line)
+    for result in results.values():
+        if result["closes"] and result["state"] != CLOSED:
+            reporter.write_line(
+                f"shmstore: what follows the yield of shared fixture {result['label']!r} "
+                f"({result['location']}) did not run: {result['worker']}, which computed it, did "
+                f"not end by itself; what must be done whatever happens belongs into a function "
+                f"under @{result['label'].partition('[')[0]}.teardown"
+            )
+
+
+def _table(results: dict[Any, Any], readers: dict[Any, Any]) -> list[str]:
+    rows = [("fixture", "by", "seconds", "bytes", "readers", "waited")]
+    for key, result in results.items():
+        waits = {name: waited[key] for name, waited in readers.items() if key in waited}
+        others = [name for name in waits if name != result["worker"]]
+        figures = (
+            ("failed", "")
+            if result["state"] == FAILED
+            else (
+                f"{result['seconds']:.3f}",
+                f"{result['bytes']:,}",
+            )
+        )
+        rows.append(
+            (
+                result["label"],
+                result["worker"],
+                *figures,
+                str(len(others)),
+                f"{sum(waits.values()):.3f}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if position < 2 else cell.rjust(width)
+            for position, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]

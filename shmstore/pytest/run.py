@@ -1,0 +1,111 @@
+"""One test run as one of its processes sees it: its store, and how workers find that.
+
+The controller of xdist starts the server, lazily, and gives each worker its address; without
+xdist, or on another machine, the process that needs it starts one of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ShmstoreError
+from .errors import NotSharedWarning
+
+if TYPE_CHECKING:
+    from ..client import Client
+    from ..server import Server
+
+ALONE = "main"
+"""What the only process of a run is called, next to gw0, gw1, ..."""
+INPUT = "shmstore"
+"""Under which name a worker finds the address in what the controller gives it."""
+
+
+class Run:
+    """The store of a run. ``worker`` names this process in it; None is the controller of xdist."""
+
+    def __init__(self, config: Any) -> None:
+        given = getattr(config, "workerinput", None)
+        self.worker: str = ALONE if given is None else given["workerid"]
+        self.is_worker = given is not None
+        self.name = f"pytest-{os.getpid()}-{os.urandom(4).hex()}"
+        self.capacity: str = config.getini("shmstore_capacity")
+        self._given: dict[str, str] | None = None if given is None else given.get(INPUT)
+        self._process = os.getpid()
+        self._server: Server | None = None
+        self._client: Client | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes take part in the run: only a worker that was told can know."""
+        return self._given is not None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anybody has used the store."""
+        if self._client is not None:
+            return True
+        return self._server is not None and self._server.writer_pid is not None
+
+    @property
+    def client(self) -> Client:
+        """A client of the run's store; the first use connects, and starts what is to be started."""
+        if self._client is None:
+            self._client = self._connected()
+        return self._client
+
+    def worker_input(self) -> dict[str, str]:
+        """Return what a worker is to be told; controller only. Starts the server, lazily.
+
+        Where none can be started nobody may need it: those who do will say what is wrong.
+        """
+        try:
+            return {"address": self._started(lazy=True).address, "machine": _machine()}
+        except (ShmstoreError, OSError):
+            return {}
+
+    def close(self) -> None:
+        """Hang up, and end the server if it is this process's. Nothing in a forked child."""
+        if os.getpid() == self._process:
+            if self._client is not None:
+                self._client.close()
+            if self._server is not None:
+                self._server.close()
+
+    def _connected(self) -> Client:
+        from ..client import connect
+
+        if self._given is not None and not _is_here(self._given):
+            self._given = None
+            warnings.warn(
+                NotSharedWarning(
+                    "this worker runs where the store of the run cannot be reached: on another "
+                    "machine, or in another container; it computes its shared fixtures itself"
+                ),
+                stacklevel=2,
+            )
+        if self._given is not None:
+            return connect(self._given["address"])
+        return self._started(lazy=False).connect()
+
+    def _started(self, *, lazy: bool) -> Server:
+        if self._server is None:
+            from ..server import start
+
+            self._server = start(self.name, self.capacity, lazy)
+        return self._server
+
+
+def _is_here(given: dict[str, str]) -> bool:
+    return given.get("machine") == _machine() and os.path.exists(given["address"])
+
+
+def _machine() -> str:
+    """Return what is the same in all processes that could share memory, until a restart."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return os.uname().nodename
