@@ -9,7 +9,8 @@ from typing import Any
 
 from . import results
 from .rivals import LIMIT, OURS, WHERE
-from .tables import load_all, shown_time
+from .sharing_fixtures import ways
+from .tables import ORDER, load_all, shown_bytes, shown_time
 
 FOLDER = Path(__file__).parent.parent / "docs" / "img"
 OUR_COLOUR, LIMIT_COLOUR, OTHER_COLOUR = "#1f1f1f", "#ffffff", "#b8b8b8"
@@ -105,7 +106,8 @@ def lines_plot(
 ) -> Any:
     """Return a figure with a panel for each workload: a marked line per rival, log scales."""
     cells = files[group][1] if group in files else []
-    cells = [cell for cell in cells if cell.skipped is None and cell.value == "160 B"]
+    cells = [cell for cell in cells if cell.value == "160 B" or group == ways.GROUP]
+    cells = [cell for cell in cells if (getattr(cell, figure_of) or 0) > 0]
     panels = [(name, [cell for cell in cells if cell.workload == name]) for name in workloads]
     panels = [(name, some) for name, some in panels if some]
     if not panels:
@@ -115,7 +117,7 @@ def lines_plot(
     lowest, highest = math.log10(min(drawn_values)), math.log10(max(drawn_values))
     powers = range(math.floor(lowest), math.ceil(highest) + 1)
     for axis, (workload, some) in zip(axes, panels, strict=True):
-        for place, name in enumerate(WHERE):
+        for place, name in enumerate(ORDER):
             own = sorted((c for c in some if c.rival == name), key=lambda c: getattr(c, x))
             if own:
                 axis.plot(
@@ -139,7 +141,7 @@ def lines_plot(
         drawn, labels = axis.get_legend_handles_labels()
         handles |= dict(zip(labels, drawn, strict=True))
     figure.tight_layout()
-    ordered = [name for name in WHERE if name in handles]
+    ordered = [name for name in ORDER if name in handles]
     figure.legend(
         [handles[name] for name in ordered], ordered, loc="center left",
         bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=3,
@@ -182,6 +184,19 @@ def new_figure(panels: int, width: float, height: float) -> tuple[Any, list[Any]
     return figure, list(figure.subplots(1, panels, squeeze=False)[0])
 
 
+def fixtures_plot(files: Files, figure_of: str, y: str, unit: Callable[[float], str]) -> Any:
+    """Return a figure of the runs of pytest, by number of workers."""
+    titles = {"x": "workers", "y": y, "unit": unit}
+    return lines_plot(files, ways.GROUP, FIXTURES[figure_of], "processes", figure_of, titles)
+
+
+FIXTURES = {
+    "ns": ["computing", "records", "array", "many fixtures"],
+    "cpu_ns": ["computing", "records", "array", "many fixtures"],
+    "bytes": ["records", "array"],
+    "p50": ["computing", "records", "array", "many fixtures"],
+}
+"""The workloads that are drawn, by the figure of theirs."""
 PLOTS: dict[str, Callable[[Files], Any]] = {
     "reading": lambda files: bars_plot(
         files,
@@ -211,4 +226,12 @@ PLOTS: dict[str, Callable[[Files], Any]] = {
         "ns",
         {"x": "records", "y": "time of a call", "unit": shown_time},
     ),
+    "fixtures": lambda files: fixtures_plot(files, "ns", "time of the run", shown_time),
+    "fixtures-cpu": lambda files: fixtures_plot(
+        files, "cpu_ns", "processor time of all processes", shown_time
+    ),
+    "fixtures-memory": lambda files: fixtures_plot(
+        files, "bytes", "private memory of a worker", shown_bytes
+    ),
+    "fixtures-hand": lambda files: fixtures_plot(files, "p50", "from ready to in hand", shown_time),
 }

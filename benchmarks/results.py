@@ -42,7 +42,8 @@ class Cell:
     p999: int | None = None
     p9999: int | None = None
     highest: int | None = None
-    """Percentiles of single calls, the clock's overhead included; as far as they can be told."""
+    """Percentiles of single calls, the clock's overhead included; as far as they can be told. In
+    runs of pytest: of the times from ready to in hand."""
     cpu_ns: float | None = None
     """Processor time of the calling processes."""
     server_cpu_ns: float | None = None

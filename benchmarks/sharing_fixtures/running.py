@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from ..arena import MEMORY_FOLDER
 from . import suites
@@ -56,7 +57,7 @@ def command_of(suite: Path, way: Way, workers: int) -> list[str]:
     return [*command, "-c", f"{suite}/pytest.ini", f"--basetemp={suite.parent}/tmp", str(suite)]
 
 
-def launched(folder: Path, command: list[str]) -> dict[str, int]:
+def launched(folder: Path, command: list[str]) -> dict[str, Any]:
     """Run a command in its launcher; return the launcher's account."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment = {
@@ -82,7 +83,7 @@ def launched(folder: Path, command: list[str]) -> dict[str, int]:
             process.wait()
     if process.returncode:
         raise RunFailed(reason_in((folder / "output").read_text(errors="replace")))
-    account: dict[str, int] = json.loads((folder / "account").read_text())
+    account: dict[str, Any] = json.loads((folder / "account").read_text())
     return account
 
 
