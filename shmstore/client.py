@@ -143,6 +143,17 @@ class Client:
         """Send one operation and do not wait for its answer; for pipelines."""
         return self._pipe.submit(operation, arguments)
 
+    def wait_changed(self, arguments: list[Any], timeout: float | None) -> int:
+        """Wait until a record has another version, and return that; for Table.wait_changed()."""
+        return converted(self._pipe.wait_changed(arguments, timeout), int)
+
+    def holder(self) -> bytes:
+        """Return what stands for this process in the store, whose end the writer watches for.
+
+        One request at first. Raises ProcessUnseen.
+        """
+        return self._pipe.holder()
+
     def close(self) -> None:
         """Hang up and let go of the memory; harmless when repeated.
 

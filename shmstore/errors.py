@@ -114,6 +114,18 @@ class InvalidArgument(ShmstoreError, ValueError):
     code = 15
 
 
+class LimitReached(ShmstoreError, MemoryError):
+    """A process holds, or waits for, as much as one may at a time."""
+
+    code = 16
+
+
+class ProcessUnseen(ShmstoreError, ProcessLookupError):
+    """The writer cannot see this process, and so could not tell when it has ended."""
+
+    code = 17
+
+
 class ReadStalled(Exception):
     """A reader was overtaken by the writer on every try: the writer is to be asked instead."""
 
@@ -136,6 +148,8 @@ _KINDS: dict[int, type[ShmstoreError]] = {
         NameInUse,
         ProtocolError,
         InvalidArgument,
+        LimitReached,
+        ProcessUnseen,
     )
 }
 

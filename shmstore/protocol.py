@@ -7,7 +7,8 @@ ANSWER     [id, 0, result]   or   [id, error code, error message, {details}]
 
 The first request of a connection is ``[0, 0, "hello", [PROTOCOL_VERSION, client id]]``. Its answer,
 ``{"pid", "segment", "capacity", "format"}``, carries the read-only descriptor of the segment.
-Ids of one client grow from 1, over all its connections. An answer with id 0 after the hello
+Ids of one client grow from 1, over all its connections; those of waits, which are answered at some
+time or never, grow from WAIT_ID_MIN, and hold up no others. An answer with id 0 after the hello
 means that the peer sent what the protocol does not allow; the connection is closed behind it.
 
 A client that lost its connection because the writer died resends, in order of id and with the same
@@ -35,6 +36,9 @@ INDEXES_MAX = 64
 IN_FLIGHT_MAX = 256
 """Requests of one client that may wait for an answer at the same time."""
 ID_MAX = (1 << 63) - 1
+WAIT_ID_MIN = 1 << 62
+WAITS_MAX = 1024
+"""Records one connection may wait for at the same time."""
 CLIENT_ID_BYTES = 16
 SESSION_SECONDS = 60.0
 
@@ -45,8 +49,8 @@ MUTATIONS = frozenset(
         "delete_where", "declare", "transaction",
     }
 )  # fmt: skip
-INQUIRIES = frozenset({"read", "ping", "stats", "check"})
-"""What changes nothing: never recorded, and done again when it is sent again."""
+INQUIRIES = frozenset({"read", "ping", "stats", "check", "hold", "wait", "unwait"})
+"""What changes no record: never recorded, and done again when it is sent again."""
 OPERATIONS = MUTATIONS | INQUIRIES | {"hello", "bye"}
 READ_METHODS = frozenset(
     {"get", "get_versioned", "version", "contains", "get_many", "count", "chunk", "page", "info"}

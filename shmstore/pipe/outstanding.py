@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from itertools import chain
 from threading import Event
 from typing import Any, Protocol
 
@@ -80,7 +81,9 @@ class Outstanding:
     def __init__(self) -> None:
         self.client_id = os.urandom(protocol.CLIENT_ID_BYTES)
         self._answers: dict[int, Answer] = {}
+        self._waits: dict[int, Answer] = {}
         self._next_id = 1
+        self._next_wait_id = protocol.WAIT_ID_MIN
         self.oldest_id = 1
         """No request before this one is without an answer."""
         self._bytes = 0
@@ -114,26 +117,49 @@ class Outstanding:
         self._answers[request_id] = answer
         return answer
 
+    def add_wait(self, waits: Waits, arguments: list[Any]) -> Answer:
+        """Note a wait for a change, which may last for ever: it needs no room, and takes none.
+
+        RecordTooLarge or InvalidArgument if it cannot be sent.
+        """
+        wait_id = self._next_wait_id
+        frame = protocol.frame_request(wait_id, wait_id, "wait", arguments)
+        self._next_wait_id = wait_id + 1
+        answer = self._waits[wait_id] = Answer(waits, wait_id, "wait", frame)
+        return answer
+
     def settle(self, request_id: int, result: Any, error: ShmstoreError | None) -> None:
         """Make the outcome of a request known, unless nobody waits for it any more."""
         answer = self._answers.pop(request_id, None)
         if answer is not None:
             self._bytes -= len(answer.frame)
             answer.settle(result, error)
+        elif request_id in self._waits:
+            self._waits.pop(request_id).settle(result, error)
 
-    def settle_all(self, error: ShmstoreError) -> None:
-        """End all requests with ``error``. To the writer, what follows is another client."""
+    def settle_requests(self, error: ShmstoreError) -> None:
+        """End all requests but waits with ``error``. To the writer, what follows is another
+        client."""
         self.client_id = os.urandom(protocol.CLIENT_ID_BYTES)
         answers, self._answers, self._bytes = self._answers, {}, 0
         for answer in answers.values():
             answer.settle(None, error)
 
+    def settle_all(self, error: ShmstoreError) -> None:
+        """End all requests with ``error``, as settle_requests(), and all waits."""
+        self.settle_requests(error)
+        waits, self._waits = self._waits, {}
+        for wait in waits.values():
+            wait.settle(None, error)
+
     def awaited(self) -> Answer | None:
         """Return the oldest request that a sleeping thread waits for."""
-        return next((answer for answer in self._answers.values() if answer.waiters), None)
+        answers = chain(self._answers.values(), self._waits.values())
+        return next((answer for answer in answers if answer.waiters), None)
 
     def to_resend(self, now: float) -> Iterator[Answer]:
-        """Yield all requests but those the writer may have done and forgotten: these time out."""
+        """Yield all requests and waits, but those the writer may have done and forgotten: these
+        time out."""
         forgotten = now - protocol.SESSION_SECONDS
         for answer in list(self._answers.values()):
             old = answer.sent is not None and answer.sent < forgotten
@@ -147,6 +173,7 @@ class Outstanding:
                 sent=True,
             )
             self.settle(answer.id, None, error)
+        yield from list(self._waits.values())
 
     def last_words(self) -> bytes:
         """Return the frame with which the client leaves."""
@@ -154,7 +181,7 @@ class Outstanding:
 
     def leave_to_parent(self, error: ShmstoreError) -> None:
         """In a forked child: end all requests, without touching the locks of lost threads."""
-        for answer in self._answers.values():
+        for answer in chain(self._answers.values(), self._waits.values()):
             answer.wake = None
         self.settle_all(error)
 

@@ -16,14 +16,18 @@ from time import monotonic, sleep
 from typing import Any
 from weakref import WeakSet
 
+from .. import processes
 from ..engine import Reader
 from ..errors import (
+    ProcessUnseen,
     ProtocolError,
     ReadStalled,
     RequestTimeout,
     ShmstoreError,
     WriterUnavailable,
 )
+from ..keys import shown
+from ..protocol import frame_request
 from ..runtime import OWN_TROUBLE
 from .attachment import Attachment
 from .connection import Connection, interrupted, open_connection
@@ -64,6 +68,7 @@ class Pipe:
         self._followers = 0
         """Threads that sleep until they have their answer or are to lead."""
         self._courier = Courier(self._lock)
+        self._holder: bytes | None = None
 
     @property
     def address(self) -> str:
@@ -112,6 +117,42 @@ class Pipe:
         RequestTimeout if too many stay on their way for as long as the pipe's timeout.
         """
         return self._post(operation, arguments, monotonic() + self.timeout, self.timeout, True)
+
+    def wait_changed(self, arguments: list[Any], timeout: float | None) -> Any:
+        """Have the writer say when a record changes; return what it says.
+
+        RequestTimeout after ``timeout`` seconds, None is no limit; LimitReached if this client
+        waits for too many records; WriterUnavailable if the server has ended.
+        """
+        limit = check_timeout(timeout)
+        deadline = monotonic() + limit
+        wait = None
+        try:
+            with self._lock:
+                wait = self._begin_wait(arguments)
+            if self._wait(wait, deadline):
+                return wait.result()
+        finally:
+            if wait is not None and not wait.ready:
+                with self._lock:
+                    self._end_wait(wait)
+        raise RequestTimeout(
+            f"no change of {shown(arguments[2])} in table {shown(arguments[0])} within {limit:g} s",
+            operation="wait",
+            seconds=limit,
+        )
+
+    def holder(self) -> bytes:
+        """Return what stands for this process in the store; ask the writer to watch it first.
+
+        Raises ProcessUnseen, and what call() does.
+        """
+        if self._holder is None:
+            sight = processes.look()
+            if sight is None:
+                raise ProcessUnseen("/proc does not show this process, so nothing can be held")
+            self._holder = bytes(self.call("hold", [sight.start]))
+        return self._holder
 
     def close(self) -> None:
         """Hang up and let go of the memory; who still waits gets WriterUnavailable."""
@@ -177,6 +218,27 @@ class Pipe:
             raise
         return answer
 
+    def _begin_wait(self, arguments: list[Any]) -> Answer:
+        if self.closed:
+            raise _closed_error()
+        try:
+            wait = self._outstanding.add_wait(self, arguments)
+            if self._connection is not None:
+                self._connection.send(wait.id, wait.frame)
+        except ShmstoreError:
+            raise
+        except BaseException:
+            self._abandon()
+            raise
+        return wait
+
+    def _end_wait(self, wait: Answer) -> None:
+        """Stop waiting: have the writer forget it, too, if it has heard of it."""
+        connection, frame = self._connection, wait.frame
+        self._outstanding.settle(wait.id, None, None)
+        if connection is not None and not connection.withdraw(wait.id, frame):
+            connection.send(wait.id, frame_request(wait.id, wait.id, "unwait", []))
+
     def _flush(self) -> None:
         try:
             if self._connection is not None:
@@ -186,14 +248,22 @@ class Pipe:
             raise
 
     def _abandon(self) -> None:
-        """Hang up after an interruption: what went out or came in is unknown."""
+        """Hang up after an interruption: what went out or came in is unknown.
+
+        Those who wait for changes go on, over the next connection.
+        """
         connection = self._connection
         if connection is not None:
             connection.torn = True  # first: the rest may fail, too, where there is no memory
-        self._hang_up(interrupted())
+        self._part()
+        self._outstanding.settle_requests(interrupted())
 
     def _hang_up(self, error: ShmstoreError) -> None:
-        """End the connection, and all requests with ``error``."""
+        """End the connection, and all requests and waits with ``error``."""
+        self._part()
+        self._outstanding.settle_all(error)
+
+    def _part(self) -> None:
         connection = self._connection
         if connection is not None:
             if self._leader in (None, get_ident()):
@@ -201,7 +271,6 @@ class Pipe:
                 self._connection = None
             else:
                 connection.shut_down()  # the leader may be using its descriptor, and will close it
-        self._outstanding.settle_all(error)
 
     # Waiting.
 

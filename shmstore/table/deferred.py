@@ -74,6 +74,12 @@ class Deferred:
     def read(self, method: str, *arguments: Any) -> NoReturn:
         self._refuse_to_read()
 
+    def wait_changed(self, arguments: list[Any], timeout: float | None) -> NoReturn:
+        self._refuse_to_read()
+
+    def holder(self) -> bytes:
+        return self.client.holder()
+
     def pipeline(self) -> NoReturn:
         """Refuse: blocks do not nest."""
         self._refuse_to_nest("pipeline")

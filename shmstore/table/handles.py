@@ -50,6 +50,14 @@ class Handle(Protocol):
         """Have the writer apply one operation; return its converted result, or a Reply."""
         ...
 
+    def wait_changed(self, arguments: list[Any], timeout: float | None) -> int:
+        """Wait until a record has another version than the one given, and return that."""
+        ...
+
+    def holder(self) -> bytes:
+        """Return what stands for this process in the store."""
+        ...
+
     def pipeline(self) -> AbstractContextManager[Handle]:
         """Start a pipeline over this client."""
         ...

@@ -14,6 +14,7 @@ from ..codec import unpack
 from ..engine import pack, quick_pairs
 from ..errors import RecordNotFound
 from ..keys import Key, key_of, keys_of, missing, shown
+from ..pipe import check_timeout
 from .arguments import amounts_of, is_something, same, version_of
 from .reading import Readable, batch_of
 
@@ -55,9 +56,17 @@ class Table(Readable, MutableMapping[Key, Any]):
         arguments = [self._name, self._namespace, key_of(key), pack(value)]
         self._handle.call("put", arguments, int)
 
-    def insert_new(self, key: Key, value: Any) -> bool:
-        """Store ``value`` unless ``key`` has a record; tell whether it was stored."""
-        return self._call("insert", [key_of(key), pack(value)], is_something)
+    def insert_new(self, key: Key, value: Any, *, while_alive: bool = False) -> bool:
+        """Store ``value`` unless ``key`` has a record; tell whether it was stored.
+
+        With ``while_alive`` the record is tied to this process: when that has ended, however it
+        ended, the writer deletes it. The tie lasts until the record is deleted, whoever replaces
+        its value meanwhile. ProcessUnseen if the writer cannot see this process.
+        """
+        arguments = [key_of(key), pack(value)]
+        if while_alive:
+            arguments.append(self._handle.holder())
+        return self._call("insert", arguments, is_something)
 
     def setdefault(self, key: Key, default: Any = None) -> Any:
         """Return the record of ``key``, storing ``default`` first if there is none.
@@ -168,6 +177,22 @@ class Table(Readable, MutableMapping[Key, Any]):
     def clear(self) -> None:
         """Remove all records, as one atomic mutation."""
         self._call("clear", [], int)
+
+    def wait_changed(self, key: Key, version: int | None = 0, timeout: float | None = None) -> int:
+        """Return the version of the record of ``key`` as soon as it is not ``version``.
+
+        0 stands for no record, as in version(); so does None. At once if it is another one
+        already, else when the commit that changes it is told of by the writer: nobody polls. A
+        state that was passed through within moments may not be seen. Threads may wait while others
+        use the client. RequestTimeout after ``timeout`` seconds, None waits for ever; LimitReached
+        beyond 1024 waits of a client. Outlasts the death of a writer.
+        """
+        key, known = key_of(key), version_of(version or 0)
+        check_timeout(timeout)
+        current = self.version(key)
+        if current != known:
+            return current
+        return self._handle.wait_changed([self._name, self._namespace, key, known], timeout)
 
     @contextmanager
     def pipeline(self: Self) -> Iterator[Self]:

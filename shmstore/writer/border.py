@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from ..codec import validate
 from ..errors import InvalidArgument, InvalidKey, ProtocolError
 from ..keys import Key, key_of, name_of, shown
+from ..processes import HOLDER_BYTES
 
 Check: TypeAlias = Callable[[Any], Any]
 
@@ -49,6 +50,15 @@ def checked(operation: object, arguments: object) -> tuple[str, list[Any]]:
     place = Place(name_of("table", arguments[0]), _namespace(arguments[1]))
     rest = (check(value) for check, value in zip(signature.checks, arguments[2:], strict=False))
     return str(operation), [place, *rest]
+
+
+def checked_wait(arguments: object) -> tuple[Place, Key, int]:
+    """Return place, key and version of a wait. Raises as ``checked``."""
+    if not isinstance(arguments, list) or len(arguments) != 4:
+        raise ProtocolError("a wait names table, namespace, key and version")
+    table, namespace, key, version = arguments
+    place = Place(name_of("table", table), _namespace(namespace))
+    return place, key_of(key), _version(version)
 
 
 def checked_transaction(operations: object) -> list[tuple[object, object]]:
@@ -146,6 +156,12 @@ def _time(value: Any) -> int | None:
     return value
 
 
+def _holder(value: Any) -> bytes:
+    if type(value) is not bytes or len(value) != HOLDER_BYTES:
+        raise InvalidArgument(f"a holder is {HOLDER_BYTES} bytes, not {shown(value)}")
+    return value
+
+
 def _list(value: Any, what: str) -> list[Any]:
     if not isinstance(value, list):
         raise InvalidArgument(f"expected a list of {what}, not {shown(value)}")
@@ -154,7 +170,7 @@ def _list(value: Any, what: str) -> list[Any]:
 
 SIGNATURES: dict[str, Signature] = {
     "put": Signature((key_of, _value)),
-    "insert": Signature((key_of, _value)),
+    "insert": Signature((key_of, _value, _holder), optional=1),
     "setdefault": Signature((key_of, _value)),
     "pop": Signature((key_of,)),
     "popitem": Signature(()),

@@ -28,11 +28,13 @@ from ..protocol import (
     parse_request,
 )
 from .batch import Batch
-from .inquiries import Inquiries
+from .holders import Holders
+from .inquiries import LATER, Inquiries
 from .operations import Operations
 from .peer import Peer
 from .sessions import Sessions
 from .trouble import presentable
+from .waits import Waits
 
 ACCEPTS_MAX = 64
 """Connections accepted in one turn."""
@@ -63,8 +65,8 @@ class Loop:
         self._reader_fd = reader_fd
         self._now = now
         self._sessions = Sessions(owner, now)
-        self._inquiries = Inquiries(owner)
-        self._batch = Batch(owner, Operations(owner), self._sessions)
+        operations = Operations(owner)
+        self._batch = Batch(owner, operations, self._sessions)
         self._peers: dict[int, Peer] = {}
         self._requests: Counter[str] = Counter()
         self._handlers: dict[int, Callable[[], None]] = {}
@@ -73,13 +75,21 @@ class Loop:
         self._settled = 0
         self._uid = os.geteuid()
         self._poll = select.epoll()
+        self._waits: Waits[Peer] = Waits(owner)
+        self._holders = Holders(owner, operations, self, now)
+        self._inquiries = Inquiries(owner, self._holders, self._waits, self._figures)
         listener.setblocking(False)
         self.watch(listener.fileno(), self._accept)
 
     def watch(self, fd: int, handler: Callable[[], None]) -> None:
         """Call ``handler`` in each turn in which ``fd`` can be read, or has ended."""
-        self._handlers[fd] = handler
         self._poll.register(fd, select.EPOLLIN)
+        self._handlers[fd] = handler
+
+    def unwatch(self, fd: int) -> None:
+        """Do not look at ``fd`` any more, which is still open."""
+        self._poll.unregister(fd)
+        del self._handlers[fd]
 
     def run(self) -> None:
         """Serve until the end."""
@@ -107,9 +117,11 @@ class Loop:
             self._batch.commit()
         for peer in active:
             self._settle(peer)
+        self._wake()
         due = self._due_seconds()
         if due == 0.0:
             self._tidy()
+            self._wake()
             due = self._due_seconds()
         return due
 
@@ -118,6 +130,7 @@ class Loop:
         for peer in self._peers.values():
             peer.close()
         self._peers.clear()
+        self._holders.close()
         self._poll.close()
 
     # Connections
@@ -135,9 +148,13 @@ class Loop:
             self._admit(connected)
 
     def _admit(self, connected: socket.socket) -> None:
-        peer = Peer(connected)
         try:
-            if not peer.is_of_user(self._uid):
+            peer = Peer(connected)
+        except OSError:  # the kernel has no memory to say who it is
+            connected.close()
+            return
+        try:
+            if peer.uid != self._uid:
                 peer.close()
                 return
             self._poll.register(peer.fd, peer.events)
@@ -198,12 +215,18 @@ class Loop:
             peer.events = wanted
             self._poll.modify(peer.fd, wanted)
 
+    def _wake(self) -> None:
+        """Tell those who wait for records that were committed."""
+        for peer in self._waits.wake():
+            self._settle(peer)
+
     def _close(self, peer: Peer) -> None:
         if self._peers.get(peer.fd) is not peer:
             return
         del self._peers[peer.fd]
         self._poll.unregister(peer.fd)
         peer.close()
+        self._waits.end_all(peer)
         if peer.greeted:
             self._sessions.hang_up(peer.session)
 
@@ -256,7 +279,9 @@ class Loop:
         """Answer from what is committed, with what the client did before."""
         self._batch.commit()
         try:
-            result = self._inquiries.answer(request.operation, request.arguments, self._figures)
+            result = self._inquiries.answer(peer, request)
+            if result is LATER:
+                return
             answer = build_answer(request.id, result)
         except Exception as error:
             answer = build_error(request.id, presentable(error, request.operation))
@@ -267,6 +292,8 @@ class Loop:
             "connections": len(self._peers),
             "sessions": len(self._sessions),
             "batches": self._batch.committed,
+            "holders": len(self._holders),
+            "waits": len(self._waits),
             "requests": dict(self._requests),
         }
 
@@ -277,7 +304,7 @@ class Loop:
             self._settled = self._batch.committed
             self._settle_at = self._now() + SETTLE_SECONDS
         due = self._sessions.due_seconds()
-        for at in (self._accept_at, self._settle_at):
+        for at in (self._accept_at, self._settle_at, self._holders.look_at):
             if at is not None:
                 seconds = max(0.0, at - self._now())
                 due = seconds if due is None or seconds < due else due
@@ -292,3 +319,5 @@ class Loop:
             self._poll.modify(self._listener, select.EPOLLIN)
         if self._sessions.due_seconds() == 0.0:
             self._sessions.sweep()
+        if self._holders.look_at is not None and self._holders.look_at <= self._now():
+            self._holders.tidy()

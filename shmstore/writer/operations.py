@@ -33,6 +33,7 @@ from .fields import (
     number_of,
     patched,
 )
+from .ties import Ties
 
 
 class Operations:
@@ -46,6 +47,7 @@ class Operations:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._catalogue = Catalogue(owner)
+        self._ties = Ties(owner)
 
     def apply(self, operation: object, arguments: object) -> Any:
         """Stage one operation and return its result, which can travel.
@@ -83,9 +85,21 @@ class Operations:
             self._write(place, key, value)
         return self._owner.committed + 1 if pairs else self._owner.committed
 
-    def insert(self, place: Place, key: Key, value: bytes) -> int | None:
-        """Insert a record; return its version, or None if there is one already."""
-        return None if self._owner.find(*place, key) else self._write(place, key, value)
+    def insert(
+        self, place: Place, key: Key, value: bytes, holder: bytes | None = None
+    ) -> int | None:
+        """Insert a record; return its version, or None if there is one already.
+
+        With a ``holder`` it is there for as long as that at most.
+        """
+        if holder is not None:
+            self._ties.check(holder)
+        if self._owner.find(*place, key):
+            return None
+        version = self._write(place, key, value)
+        if holder is not None:
+            self._ties.add(holder, place, key)
+        return version
 
     def setdefault(self, place: Place, key: Key, value: bytes) -> list[Any]:
         """Insert a record unless there is one; return [whether inserted, what is there now]."""

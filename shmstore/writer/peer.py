@@ -31,7 +31,8 @@ class Peer:
     """A connected client."""
 
     __slots__ = (
-        "_decoder", "_socket", "_unsent", "ended", "events", "fd", "greeted", "requests", "session",
+        "_decoder", "_socket", "_unsent", "ended", "events", "fd", "greeted", "pid", "requests",
+        "session", "uid",
     )  # fmt: skip
 
     session: Session
@@ -41,6 +42,10 @@ class Peer:
         connected.setblocking(False)
         self._socket = connected
         self.fd = connected.fileno()
+        size = _CREDENTIALS.size
+        credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        self.pid, self.uid, _ = _CREDENTIALS.unpack(credentials)
+        """The process that connected, and its user; the id is 0 if it is not one of this system."""
         self.requests: deque[bytes | bytearray] = deque()
         """Messages that were received and not looked at yet."""
         self.greeted = False
@@ -64,13 +69,6 @@ class Peer:
             return select.EPOLLOUT
         receiving = select.EPOLLIN if len(self._unsent) < UNSENT_BYTES_MAX else 0
         return receiving | (select.EPOLLOUT if self._unsent else 0)
-
-    def is_of_user(self, uid: int) -> bool:
-        """Tell whether the process that connected runs as this user."""
-        size = _CREDENTIALS.size
-        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        _, peer_uid, _ = _CREDENTIALS.unpack(credentials)
-        return bool(peer_uid == uid)
 
     def receive(self) -> None:
         """Take what has arrived."""
