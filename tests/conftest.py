@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 
 from tests import leaks
+from tests.suites import Suite
 
 if TYPE_CHECKING:
     from shmstore import Client
@@ -135,3 +136,9 @@ def client(server: Server) -> Iterator[Client]:
     """A client of ``server``, in this process."""
     with server.connect() as connected:
         yield connected
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    """A test suite that uses the pytest plugin, to be run in processes of its own."""
+    return Suite(pytester, monkeypatch)
