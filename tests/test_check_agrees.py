@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import Callable
 from contextlib import closing, suppress
+from struct import pack_into
 from types import ModuleType
 
 import pytest
@@ -18,8 +19,10 @@ import pytest
 from shmstore import pure
 from shmstore.engine import load_native
 from shmstore.layout import (
+    CLASS_PIN,
     DEAD,
     DEPTH_SHIFT,
+    ENTRY_HEADER_BYTES,
     EXTENT_END_WORD,
     GRANULE_BYTES,
     GRANULE_MASK,
@@ -59,6 +62,9 @@ def filled(records: int, large: int) -> Segment:
         owner.put("sé'", "a\nb" * 20, f"id{i}", b"r" * 9, i % 7, (), (INDEX,) if i % 2 else ())
     for i in range(large):
         owner.put("u", "", b"\xff%d" % i, bytes(5000))
+    for i in range(0, records // 3, 3):
+        owner.pin(b"holder %d" % (i % 2), "t", "", f"k{i}")
+        owner.pin(b"another", "t", "", f"k{i}")
     owner.commit()
     for i in range(0, records // 3, 5):
         owner.remove("t", "", f"k{i}")
@@ -91,6 +97,15 @@ class Copies:
         self.leading = [at for at in slots if self.words[at] > VACATED]
         self.slots = slots
         self.entries = [self.words[at] & GRANULE_MASK for at in self.leading]
+        shapes = {granule: load_entry(self.words, granule).shape for granule in self.entries}
+        self.pins = {
+            granule: granule * GRANULE_BYTES + ENTRY_HEADER_BYTES + shape.key_size - 8
+            for granule, shape in shapes.items()
+            if shape.kind == CLASS_PIN
+        }
+        """Where in the memory the granule is that each pin names."""
+        named = [int.from_bytes(self.memory[at : at + 8], "little") for at in self.pins.values()]
+        self.entries += [granule for granule in dict.fromkeys(named) if granule not in shapes]
         end = self.words[EXTENT_END_WORD] // WORD_BYTES
         self.used = [at for at in range(HEAP_START // WORD_BYTES, end) if self.words[at]]
 
@@ -169,13 +184,22 @@ def shapes(copies: Copies, rng: random.Random) -> None:
         copies.words[granule * 2 + SHAPE_FIELD] += rng.choice([1, -1, 1 << 43, 1 << 47, -1 << 47])
 
 
-@pytest.mark.parametrize("damage", [some_words, index_words, directory, entries, shapes])
+def pins(copies: Copies, rng: random.Random) -> None:
+    for at in rng.sample(list(copies.pins.values()), rng.choice([1, 2, 3])):
+        granule = rng.choice([rng.choice(copies.entries), rng.getrandbits(16), rng.getrandbits(38)])
+        granule = rng.choice([granule, rng.choice(copies.used) // 2, rng.randrange(3)])
+        pack_into("<Q", copies.memory, at, granule)
+
+
+@pytest.mark.parametrize("damage", [some_words, index_words, directory, entries, shapes, pins])
 def test_problems_are_the_same(native: ModuleType, original: bytes, damage: Damage) -> None:
     rng = random.Random(f"{damage.__name__} {len(original.rstrip(bytes(1)))}")
     with closing(Copies(original, native)) as copies:
         copies.compare("nothing", None)
         assert copies.problems == set()
-        if not copies.entries and damage in (entries, shapes):
+        if (damage in (entries, shapes) and not copies.entries) or (
+            damage is pins and len(copies.pins) < 3
+        ):
             return
         for number in range(COPIES if len(copies.entries) < 200 else COPIES // 5):
             damage(copies, rng)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from shmstore.errors import CorruptSegment, FormatMismatch, ReadStalled, UnknownCursor
 from shmstore.layout import (
     CAPACITY_WORD,
+    CLASS_PIN,
     COMMITTED_WORD,
     DEAD,
     DEPTH_SHIFT,
@@ -73,7 +74,7 @@ INTERESTING = (0, 1, 2, 7, 1 << 16, (1 << 32) - 1, GRANULE_MASK, 1 << 56, DEAD, 
 
 def build(engine: ModuleType) -> bytes:
     """A segment with one of everything: a split index, lists of three levels, ghosts, entries
-    deleted and still in their words, several versions, large values."""
+    deleted and still in their words, several versions, large values, some of them pinned."""
     segment = Segment(engine, CAPACITY)
     owner = segment.owner
     for i in range(380):
@@ -84,6 +85,9 @@ def build(engine: ModuleType) -> bytes:
     for i in range(6):
         owner.put("t", "", b"k3", bytes([i]) * 10)
         owner.put("u", "", f"v{i}", bytes([i]) * 700)
+        owner.pin(b"holder", "u", "", f"v{i}")
+        owner.pin(b"holder", "t", "", b"k3")
+        owner.pin(b"another", "t", "", f"k{i * 9}")
         owner.put("large", "", f"v{i}", bytes([i]) * 9000)
         owner.remove("t", "", f"k{i * 9}")
         owner.remove("s", "n", f"id{i * 5}", (STATUS if i * 5 % 3 else OTHER,), ghost=True)
@@ -168,6 +172,7 @@ class Damaged:
             return str(error)
         try:
             assert isinstance(owner.check(), list)
+            assert len(owner.pins()) == owner.statistics()["pins"]
             self.read()
         finally:
             owner.close()
@@ -228,13 +233,18 @@ def targets(original: bytes) -> dict[str, list[int]]:
     words = memoryview(original).cast("Q")
     index = [block[0] * 2 + i for block in index_blocks(words) for i in range(block[1] * 2)]
     directory, *segments = index_blocks(words)
-    entries = []
+    entries: list[int] = []
+    pinned: list[int] = []
     for start, _ in segments:
         for at in range(start * 2, start * 2 + SEGMENT_SLOTS):
             if words[at] > 1:
                 granule = words[at] & GRANULE_MASK
-                size = load_entry(words, granule).shape.granules
-                entries += [granule * 2 + i for i in range(min(size * 2, 12))]
+                shape = load_entry(words, granule).shape
+                entries += [granule * 2 + i for i in range(min(shape.granules * 2, 12))]
+                if shape.kind == CLASS_PIN:
+                    key = load_key(words.cast("B"), granule * 2, shape)
+                    held = int.from_bytes(key[-8:], "little")
+                    pinned += [*range(granule * 2, granule * 2 + 7), *range(held * 2, held * 2 + 6)]
     depth = words[ROOT_WORD] >> DEPTH_SHIFT
     used = [at for at in range(HEAP_START // WORD_BYTES, len(words)) if words[at]]
     return {
@@ -242,6 +252,7 @@ def targets(original: bytes) -> dict[str, list[int]]:
         "directory": [directory[0] * 2 + i for i in range(1 << depth)],
         "index": [at for at in index if words[at]],
         "entries": entries,
+        "pinned": pinned,
         "anything": used,
     }
 

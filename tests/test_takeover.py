@@ -26,11 +26,13 @@ from shmstore.pure.recovery import recover
 from tests.segments import Segment, StoreCounter, copy_of, nothing, watch_stores
 from torture.stores.operations import (
     OPERATIONS,
+    PINS,
     batch_over_tables,
     contents,
     delete_all_there_is,
     fill,
     grow_the_index,
+    pinned,
     settle,
 )
 
@@ -38,7 +40,7 @@ from torture.stores.operations import (
 def dies_anywhere(engine: ModuleType, segment: Segment, operation: Callable[[Any], None]) -> int:
     """Run ``operation`` and commit; before each store take over a copy, and the copy of a
     takeover that died likewise. Return the number of stores."""
-    before = contents(segment.reader)
+    before = [contents(segment.reader), pinned(segment.owner, segment.memory)]
     states: list[list[Any]] = []
 
     def die() -> None:
@@ -48,17 +50,18 @@ def dies_anywhere(engine: ModuleType, segment: Segment, operation: Callable[[Any
             reader.close()
             owner = engine.Owner.take_over(memory, nothing, nothing)
             assert owner.check() == []
-            states.append(contents(owner.reader))
-            assert seen == states[-1], "a reader saw another state than the takeover kept"
+            states.append([contents(owner.reader), pinned(owner, memory)])
+            assert seen == states[-1][0], "a reader saw another state than the takeover kept"
             owner.put("t", "", "next", b"life")
             owner.commit()
             assert owner.check() == []
+            assert pinned(owner, memory) == states[-1][1]
             owner.close()
 
     watch_stores(segment.owner, die)
     operation(segment.owner)
     segment.owner.commit()
-    after = contents(segment.reader)
+    after = [contents(segment.reader), pinned(segment.owner, segment.memory)]
     committed = [state == after for state in states]
     assert all(state in (before, after) for state in states), "half a batch was kept"
     assert before == after or committed == sorted(committed), "a committed batch was lost"
@@ -102,6 +105,17 @@ def test_a_writer_killed_before_any_store_leaves_all_or_nothing(
 ) -> None:
     stores = dies_anywhere(engine, doomed, operation)
     assert stores >= 4, "the counter must see the stores"
+
+
+def test_pins_survive_a_kill_before_any_store(engine: ModuleType, doomed: Segment) -> None:
+    for operation in PINS:
+        if operation in CHANGES:  # seen above, and slow
+            operation(doomed.owner)
+            doomed.owner.commit()
+        else:
+            dies_anywhere(engine, doomed, operation)
+        doomed.take_over()
+    assert doomed.owner.check() == []
 
 
 def test_reuse_and_purge_survive_a_kill_before_any_store(
