@@ -81,6 +81,9 @@ class Segments:
         self.owner.put("t", "", "large", bytes(300_000))
         self.owner.put("t", "", "list", codec.pack([1, [2, "b"], {"c": 3}]))
         self.owner.commit()
+        self.held, *_ = self.owner.pin(b"holder", "t", "", "k2")
+        self.owner.put("t", "", "k2", b"\xc0")
+        self.owner.commit()
         self.reader = native.Reader(self.memory)
         self.closed = native.Reader(self.memory)
         self.closed.close()
@@ -334,12 +337,32 @@ STAGED: dict[str, list[Arguments]] = {
 }
 
 
+def pins(held: int) -> dict[str, list[Arguments]]:
+    """Calls about pins, and about the block that is held for one."""
+    granules = (held, 0, -1, 2**36, 2**80, "1", None)
+    return {
+        "pin": [
+            (b"holder", "t", "", "k7"),
+            (b"h" * 64, "s", "n", "id7"),
+            (b"holder", "t", "", "none"),
+            (b"holder", "t", "", 7),
+            (b"h" * 65, "t", "", "k7"),
+            ("holder", "t", "", "k7"),
+            (b"holder", 7, "", "k7"),
+            (b"holder", "t"),
+        ],
+        "share_pin": [*((b"other", each) for each in granules), (7, held), (b"other",)],
+        "unpin": [*((b"holder", each) for each in granules), (7, held), (b"other", held)],
+        "pins": [()],
+    }
+
+
 def writes(segments: Segments) -> Named:
     """Calls of an owner, each ended by an abort, some by a commit; and of a closed one."""
     closed = segments.twin()
     closed.close()
     for kind, owner in (("owner", segments.owner), ("closed", closed)):
-        for method, every in STAGED.items():
+        for method, every in {**STAGED, **pins(segments.held)}.items():
             for name, call in calls(kind, owner, method, every):
                 yield name, partial(_ended, call, owner.abort)
         for arguments in [("t", "", "k1", b"x" * 500), ("s", "n", "id6", b"x", 1)]:
