@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import RequestTimeout, WriterUnavailable
 from ..table import Table
-from . import ties
 from .identity import Instance
 from .ledger import CLOSING, DONE, LOST, READY, Ledger
 from .values import Loaded
@@ -38,7 +37,8 @@ class _Busy(NamedTuple):
     table: Table
     key: str
     version: int
-    is_lost: bool
+    worker: str
+    is_lost: bool = False
 
 
 class Ending:
@@ -142,33 +142,37 @@ class Ending:
             if waited >= notice:
                 self._say(
                     f"{self._ledger.worker} has kept shared fixture {instance.label!r} for "
-                    f"{waited:.0f} s until {busy.key} has ended its tests"
+                    f"{waited:.0f} s until {busy.worker} has ended its tests"
                 )
                 notice *= 2
             changed = self._wait_changed(
                 busy, REPLACEMENT_SECONDS if busy.is_lost else notice - waited
             )
             if busy.is_lost and not changed:
-                self._given_up.add(busy.key)
+                self._given_up.add(busy.worker)
 
     def _wait_changed(self, busy: _Busy, seconds: float) -> bool:
         if self._deadline is not None:
             seconds = min(seconds, max(0.0, self._deadline - time.monotonic()))
         try:
-            ties.wait_changed(busy.table, busy.key, busy.version, seconds)
+            busy.table.wait_changed(busy.key, busy.version, seconds)
         except RequestTimeout:
             return False
         return True
 
     def _busy(self, key: str) -> _Busy | None:
         """Return a worker that uses a value, or may do so yet; None if there is no other."""
-        workers, users = self._ledger.workers, self._ledger.users(key)
-        for table in (workers, users):
-            for worker in table:
-                version, state = table.get_versioned(worker)
-                given_up = state == LOST and worker in self._given_up
-                if worker != self._ledger.worker and state not in (None, DONE) and not given_up:
-                    return _Busy(table, str(worker), version, state == LOST)
+        workers, users = self._ledger.workers, self._ledger.users
+        others = [str(worker) for worker in workers if worker != self._ledger.worker]
+        for worker in others:
+            version, state = workers.get_versioned(worker)
+            is_lost = state == LOST
+            if state not in (None, DONE) and not (is_lost and worker in self._given_up):
+                return _Busy(workers, worker, version, worker, is_lost)
+        for worker in others:
+            use = f"{key} {worker}"
+            if version := users.version(use):
+                return _Busy(users, use, version, worker)
         return None
 
     @property
@@ -197,7 +201,9 @@ class Ending:
             ):
                 version, owner = ledger.owners.get_versioned(key)
                 if owner is not None:
-                    self._wait_changed(_Busy(ledger.owners, key, version, False), NOTICE_SECONDS)
+                    self._wait_changed(
+                        _Busy(ledger.owners, key, version, owner["worker"]), NOTICE_SECONDS
+                    )
                 elif ledger.own(key):
                     self._begin_closing(instance)
                     try:

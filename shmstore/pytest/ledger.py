@@ -13,8 +13,6 @@ import time
 from typing import Any
 
 from ..client import Client
-from ..table import Table
-from . import ties
 
 READY, FAILED, CLOSING, CLOSED = "ready", "failed", "closing", "closed"
 RUNNING, DONE, STARTING, LOST = "running", "done", "starting", "lost"
@@ -33,6 +31,8 @@ class Ledger:
         self.attempts = client.table(PREFIX + "attempts")
         """Who began to compute what has no result yet."""
         self.owners = client.table(PREFIX + "owners")
+        self.users = client.table(PREFIX + "users")
+        """Which worker uses which result that is to be closed."""
         self.workers = client.table(PREFIX + "workers")
         """What each worker is about: RUNNING, DONE with its tests, STARTING, or LOST."""
         self.waits = client.table(PREFIX + "waits")
@@ -40,14 +40,10 @@ class Ledger:
         self.readers = client.table(PREFIX + "readers")
         """What each worker says in the end: seconds waited, by fixture."""
 
-    def users(self, key: str) -> Table:
-        """Return the table of the workers that use a result which is to be closed."""
-        return self.client.table(f"{PREFIX}users.{key}")
-
     def claim(self, key: str, test: str) -> bool:
         """Make this process the one that computes; False if another one is."""
         card = {**self._card(), "test": test, "since": time.time()}
-        return ties.insert_while_alive(self.claims, key, card)
+        return self.claims.insert_new(key, card, while_alive=True)
 
     def begin(self, key: str) -> list[str]:
         """Note an attempt to compute what was claimed; return who tried before, and died."""
@@ -76,15 +72,15 @@ class Ledger:
 
     def own(self, key: str) -> bool:
         """Make this process the one that will close the result; False if another one is."""
-        return ties.insert_while_alive(self.owners, key, self._card())
+        return self.owners.insert_new(key, self._card(), while_alive=True)
 
     def use(self, key: str) -> None:
         """Say that this process uses a result: it is not closed before ``leave``."""
-        ties.insert_while_alive(self.users(key), self.worker, self._card())
+        self.users.insert_new(f"{key} {self.worker}", True, while_alive=True)
 
     def leave(self, key: str) -> None:
         """Say that this process has no use for a result any more."""
-        self.users(key).delete(self.worker)
+        self.users.delete(f"{key} {self.worker}")
 
     def close(self, key: str) -> None:
         """Say that a result was closed: who needs it now computes it anew."""

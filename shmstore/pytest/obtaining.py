@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ..errors import RequestTimeout
 from ..table import Table
-from . import ties
 from .errors import FixtureCycle, FixtureTimeout, WorkersDied
 from .failures import ENDS, FAILURES, failure_of
 from .identity import Instance
@@ -172,7 +171,7 @@ class Obtaining:
                 self._say(_waiting(self._ledger.worker, waited, instance, card))
                 notice *= 2
             try:
-                ties.wait_changed(table, instance.key, version, min(notice, seconds_max) - waited)
+                table.wait_changed(instance.key, version, min(notice, seconds_max) - waited)
                 return
             except RequestTimeout:
                 continue

@@ -12,11 +12,14 @@ import pytest
 
 from ..errors import ShmstoreError
 from .declaring import declaration_of, is_any_declared
-from .run import INPUT, Run
+from .fixtures import shm_client, shm_namespace, shm_table
+from .run import INPUT, RUN, Run
 from .sharing import SharedDefinition
 
 if TYPE_CHECKING:
     from .process import Process
+
+__all__ = ["shm_client", "shm_namespace", "shm_table"]  # which pytest finds here
 
 _CAPACITY = "the most that the store of a run will hold; memory is taken as it is needed"
 _TIMEOUT = "how many seconds a worker waits for a shared fixture that another one computes"
@@ -63,7 +66,7 @@ class Hooks:
 
     def __init__(self, config: pytest.Config, definitions: dict[Any, SharedDefinition]) -> None:
         self._config = config
-        self._run = Run(config)
+        self._run = config.stash[RUN] = Run(config)
         self._session: pytest.Session | None = None
         self._process: Process | None = None
         self._item: pytest.Item | None = None

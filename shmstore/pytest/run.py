@@ -11,7 +11,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ShmstoreError
+import pytest
+
+from ..errors import ProcessUnseen, ShmstoreError
 from .errors import NotSharedWarning
 
 if TYPE_CHECKING:
@@ -20,8 +22,14 @@ if TYPE_CHECKING:
 
 ALONE = "main"
 """What the only process of a run is called, next to gw0, gw1, ..."""
+RUN: pytest.StashKey[Run] = pytest.StashKey()
+"""Where the configuration of pytest has the run."""
 INPUT = "shmstore"
 """Under which name a worker finds the address in what the controller gives it."""
+ELSEWHERE = (
+    "a worker runs where the store of the run cannot be reached, on another machine or in another "
+    "container: it computes its shared fixtures itself"
+)
 
 
 class Run:
@@ -57,6 +65,12 @@ class Run:
             self._client = self._connected()
         return self._client
 
+    def connect(self) -> Client:
+        """Return a client for somebody else than the plugin, who may close it."""
+        from ..client import connect
+
+        return connect(self.client.address)
+
     def worker_input(self) -> dict[str, str]:
         """Return what a worker is to be told; controller only. Starts the server, lazily.
 
@@ -78,17 +92,14 @@ class Run:
     def _connected(self) -> Client:
         from ..client import connect
 
-        if self._given is not None and not _is_here(self._given):
-            self._given = None
-            warnings.warn(
-                NotSharedWarning(
-                    "this worker runs where the store of the run cannot be reached: on another "
-                    "machine, or in another container; it computes its shared fixtures itself"
-                ),
-                stacklevel=2,
-            )
         if self._given is not None:
-            return connect(self._given["address"])
+            if _is_here(self._given):
+                client = connect(self._given["address"])
+                if _is_seen(client):
+                    return client
+                client.close()
+            self._given = None
+            warnings.warn(NotSharedWarning(ELSEWHERE), stacklevel=2)
         return self._started(lazy=False).connect()
 
     def _started(self, *, lazy: bool) -> Server:
@@ -101,6 +112,15 @@ class Run:
 
 def _is_here(given: dict[str, str]) -> bool:
     return given.get("machine") == _machine() and os.path.exists(given["address"])
+
+
+def _is_seen(client: Client) -> bool:
+    """Tell whether the writer sees when this process ends."""
+    try:
+        client.table("pytest.processes").insert_new(str(os.getpid()), None, while_alive=True)
+    except ProcessUnseen:
+        return False
+    return True
 
 
 def _machine() -> str:
