@@ -18,6 +18,9 @@ HEAD = """
 import os, pytest, signal, time
 from shmstore.pytest import shared_fixture
 from tests.steps import await_note, me, note, notes
+BOTH = pytest.mark.parametrize("worker", [
+    pytest.param(name, marks=pytest.mark.on(name)) for name in ("gw0", "gw1")
+])
 """
 
 

@@ -1,0 +1,330 @@
+"""All forms of fixtures that pytest has can be shared."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def test_dependencies(suite):
+    suite.write(
+        test_it="""
+        @pytest.fixture(scope="session")
+        def plain():
+            note("plain")
+            return "plain"
+
+        @shared_fixture
+        def first(plain, tmp_path_factory, request):
+            note("first")
+            return [plain, request.scope]
+
+        @shared_fixture
+        def second(first):
+            note("second")
+            return [*first, "second"]
+
+        @BOTH
+        def test_it(second, worker):
+            assert second == ["plain", "session", "second"]
+        """
+    )
+    suite.run().assert_outcomes(passed=2)
+    assert sorted(suite.noted) == ["first", "plain", "plain", "second"]
+
+
+def test_parameters(suite):
+    suite.write(
+        test_it="""
+        @shared_fixture(params=["small", {"size": 3}], ids=["s", "l"])
+        def data(request):
+            note(f"data {request.param}")
+            return request.param
+
+        @shared_fixture
+        def chosen(request):
+            note(f"chosen {request.param}")
+            return request.param * 2
+
+        @shared_fixture
+        def doubled(data):
+            note(f"doubled {data}")
+            return [data, data]
+
+        @BOTH
+        def test_own(data, worker):
+            assert data in ("small", {"size": 3})
+
+        @BOTH
+        def test_of_another(doubled, data, worker):
+            assert doubled == [data, data]
+
+        @pytest.mark.parametrize("chosen", [1, 2], indirect=True)
+        @BOTH
+        def test_indirect(chosen, worker, request):
+            assert chosen == 2 * request.node.callspec.params["chosen"]
+
+        # The same value at another index, and a value equal but of another type.
+        @pytest.mark.parametrize("chosen", [2, 1.0], indirect=True)
+        @BOTH
+        def test_indirect_again(chosen, worker, request):
+            assert repr(chosen) == repr(2 * request.node.callspec.params["chosen"])
+        """
+    )
+    suite.run().assert_outcomes(passed=16)
+    expected = [f"{name} {data}" for name in ("data", "doubled") for data in ("small", {"size": 3})]
+    assert sorted(suite.noted) == sorted([*expected, "chosen 1", "chosen 2", "chosen 1.0"])
+
+
+def test_a_parameter_of_a_dependency_makes_another_value(suite):
+    suite.write(
+        test_it="""
+        @pytest.fixture(scope="session", params=[1, 2])
+        def size(request):
+            return request.param
+
+        @pytest.fixture(scope="session")
+        def between(size):
+            return size
+
+        @shared_fixture
+        def data(between):
+            note(f"data {between}")
+            return between
+
+        @shared_fixture
+        def given(number):
+            note(f"given {number}")
+            return number
+
+        @pytest.fixture(scope="session")
+        def number():
+            return 0
+
+        @BOTH
+        def test_it(data, size, worker):
+            assert data == size
+
+        @pytest.mark.parametrize("number", [5, 6], scope="session")
+        @BOTH
+        def test_direct(given, number, worker):
+            assert given == number
+        """
+    )
+    suite.run().assert_outcomes(passed=8)
+    assert sorted(suite.noted) == ["data 1", "data 2", "given 5", "given 6"]
+
+
+def test_fixtures_of_one_name(suite):
+    source = """
+        @shared_fixture
+        def data():
+            note("{0}")
+            return "{0}"
+    """
+    suite.write(conftest=source.format("top"))
+    for folder in ("a", "b"):
+        suite.write(
+            **{
+                f"{folder}/conftest": source.format(folder),
+                f"{folder}/test_{folder}": f"""
+        @BOTH
+        def test_it(data, worker):
+            assert data == "{folder}"
+        """,
+            }
+        )
+    suite.write(
+        test_overriding="""
+        @shared_fixture
+        def data(data):
+            note(f"over {data}")
+            return ["over", data]
+
+        @shared_fixture
+        def user(data):
+            note(f"user {data}")
+            return data
+
+        def make(number):
+            @shared_fixture(name=f"made{number}")
+            def made():
+                note(f"made {number}")
+                return number
+            return made
+
+        one, two = make(1), make(2)
+
+        class TestInside:
+            @shared_fixture
+            def data(self):
+                note("inside")
+                return "inside"
+
+            @BOTH
+            def test_it(self, data, worker):
+                assert data == "inside"
+
+        @BOTH
+        def test_it(data, user, worker, made1, made2):
+            assert data == user == ["over", "top"]
+            assert (made1, made2) == (1, 2)
+        """
+    )
+    suite.run().assert_outcomes(passed=8)
+    assert sorted(suite.noted) == sorted(
+        ["a", "b", "top", "over top", "inside", "made 1", "made 2", "user ['over', 'top']"]
+    )
+
+
+def test_ways_to_ask(suite):
+    suite.write(
+        test_it="""
+        import unittest
+
+        @shared_fixture(autouse=True)
+        def everywhere():
+            note("everywhere")
+            return []
+
+        @shared_fixture(name="other_name")
+        def named():
+            note("named")
+            return {1, 2}
+
+        @BOTH
+        def test_by_name(request, worker):
+            assert request.getfixturevalue("other_name") == {1, 2}
+
+        @BOTH
+        @pytest.mark.usefixtures("other_name")
+        class TestClass:
+            @shared_fixture(scope="class")
+            def of_class(self):
+                note("of class")
+                self.attribute = 1
+                return (self.attribute,)
+
+            def test_method(self, of_class, worker):
+                assert of_class == (1,)
+
+        @pytest.mark.on("gw1")
+        class TestUnittest(unittest.TestCase):
+            @pytest.fixture(autouse=True)
+            def take(self, other_name, everywhere):
+                self.taken = other_name, everywhere
+
+            def test_it(self):
+                assert self.taken == ({1, 2}, [])
+        """
+    )
+    suite.run().assert_outcomes(passed=5)
+    assert sorted(suite.noted) == ["everywhere", "named", "of class"]
+
+
+def test_scopes(suite):
+    for package in ("a", "b"):
+        tests = """
+            @BOTH
+            def test_it(of_package, of_module, of_class, worker):
+                assert of_package == os.path.dirname(__file__)
+
+            @BOTH
+            class TestIt:
+                def test_one(self, of_package, of_module, of_class, worker): pass
+                def test_two(self, of_class, worker): pass
+        """
+        fixtures = """
+            @shared_fixture(scope="package")
+            def of_package():
+                note("of package")
+                return os.path.dirname(__file__)
+
+            @shared_fixture(scope="module")
+            def of_module(of_package):
+                note("of module")
+
+            @shared_fixture(scope="class")
+            def of_class(of_module):
+                note("of class")
+        """
+        files = {"__init__": "", "conftest": fixtures, f"test_{package}1": tests}
+        files[f"test_{package}2"] = "def test_one(of_package, of_module): pass"
+        suite.write(**{f"{package}/{name}": source for name, source in files.items()})
+    suite.run().assert_outcomes(passed=14)
+    noted = suite.noted
+    assert noted.count("of package") == 2
+    assert noted.count("of module") == 4
+    assert noted.count("of class") == 6  # for a function it lives as long as that, as in pytest
+
+
+def test_no_function_scope(suite):
+    suite.write(
+        test_it="""
+        def test_it():
+            with pytest.raises(ValueError, match="'function': use one of session, package, module"):
+                shared_fixture(scope="function")
+        """
+    )
+    suite.run(workers=0).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("argument", ["--collect-only", "--fixtures", "--setup-plan"])
+def test_what_runs_nothing_computes_nothing(suite, argument):
+    suite.write(
+        test_it="""
+        @shared_fixture
+        def data():
+            note("computed")
+
+        def test_it(data): pass
+        """
+    )
+    result = suite.run(argument, workers=0)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*test_it*"])
+    assert suite.notes == []
+
+
+def test_a_parameter_that_no_other_process_can_know(suite):
+    suite.write(
+        test_it="""
+        @shared_fixture(params=[lambda: 1, lambda: 2], ids=["one", "two"])
+        def data(request):
+            note(f"computed {request.param()}")
+            return request.param()
+
+        def test_owner(data, request):
+            assert data == request.node.callspec.params["data"]()
+
+        @pytest.mark.on("gw1")
+        def test_other(data, request):
+            assert data == request.node.callspec.params["data"]()
+        """
+    )
+    result = suite.run()
+    result.assert_outcomes(passed=4, warnings=4)
+    result.stdout.fnmatch_lines(["*NotSharedWarning: shared fixture 'data' is computed in each*"])
+    assert sorted(suite.notes) == [
+        f"{worker} computed {number}" for worker in ("gw0", "gw1") for number in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize("mode", ["load", "worksteal", "loadscope", "loadfile", "each"])
+def test_modes_of_xdist(suite, mode):
+    suite.write(
+        test_it="""
+        @shared_fixture
+        def data():
+            note("computed")
+            yield [1]
+            note("torn down")
+
+        @pytest.mark.parametrize("number", range(3))
+        def test_it(data, number):
+            assert data == [1]
+        """
+    )
+    suite.run("--dist", mode, workers=2, pinned=False).assert_outcomes(
+        passed=6 if mode == "each" else 3
+    )
+    assert suite.noted == ["computed", "torn down"]
