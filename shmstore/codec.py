@@ -120,12 +120,15 @@ Extension = msgpack.ExtType
 
 
 def dialect(
-    extended: Callable[[Any], Any], opened: Callable[[int, bytes], Any]
+    extended: Callable[[Any], Any],
+    opened: Callable[[int, bytes], Any],
+    listed: Callable[[list[Any]], Any],
 ) -> tuple[Callable[[Any], bytes], Callable[[Any], Any]]:
     """Return functions that pack and unpack msgpack with further types, for who keeps it to itself.
 
-    ``extended`` makes an Extension of what msgpack has no exact type for, ``opened`` makes the
-    object of its code and bytes again. Text need not be Unicode. Both raise what msgpack does.
+    ``extended`` makes an Extension, or a list, of what msgpack has no exact type for; ``opened``
+    makes an object of an Extension's code and bytes, ``listed`` of a list. Text need not be
+    Unicode. Both raise what msgpack does.
     """
     packer = partial(msgpack.Packer, strict_types=True, default=extended, buf_size=4096)
     narrow, wide = _reusing(packer), _reusing(partial(packer, unicode_errors="surrogatepass"))
@@ -137,7 +140,11 @@ def dialect(
             return wide(value)
 
     unpacked = partial(
-        msgpack.unpackb, ext_hook=opened, strict_map_key=False, unicode_errors="surrogatepass"
+        msgpack.unpackb,
+        ext_hook=opened,
+        list_hook=listed,
+        strict_map_key=False,
+        unicode_errors="surrogatepass",
     )
     return packed, unpacked
 

@@ -12,7 +12,7 @@ from .survey import CONTAINERS
 STEPS_MAX = 100
 """How far inside it is looked for: each step dumps what is left."""
 STEPS_SHOWN_MAX = 8
-_ADVICE = "have the fixture return plain data, and make of it what it cannot share in each test"
+_ADVICE = "return plain data from the fixture, and make of it what is needed where it is used"
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = _brief.maxlong = 60

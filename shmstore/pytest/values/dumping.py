@@ -43,8 +43,8 @@ def dump(value: Any, options: Options, first: int = 0) -> Dumped:
     try:
         return _dump(options, value, first)
     except Refused as refused:
-        error = not_shareable(value, options.name, refused, partial(_dump, options), options.pickle)
-        raise error from refused.__cause__
+        again = partial(_dump, options)
+        raise not_shareable(value, options.name, refused, again, options.pickle) from None
 
 
 def load(body: bytes | memoryview, buffer: Callable[[int], memoryview], name: str) -> Any:
@@ -62,12 +62,14 @@ def load(body: bytes | memoryview, buffer: Callable[[int], memoryview], name: st
     except MemoryError:
         raise
     except Exception as error:  # objects raise what they like
-        raise NotShareable(
-            f"{name} was pickled, but cannot be made again of that ({type(error).__name__}: "
-            f"{error}); have the fixture return plain data, or classes whose pickles can be loaded",
-            path=name,
-            type=type(error).__name__,
-        ) from error
+        reason = f"{type(error).__name__}: {error}"
+        kind = type(error).__name__
+    raise NotShareable(
+        f"{name} was pickled, but cannot be made again of that ({reason}); return plain data from "
+        f"the fixture, or objects whose pickles can be loaded",
+        path=name,
+        type=kind,
+    )
 
 
 def _dump(options: Options, value: Any, first: int = 0) -> Dumped:
@@ -98,9 +100,10 @@ def _why_not_packed(found: Survey) -> Refused | None:
 def _pickled(value: Any, buffer_bytes: int) -> pickled.Pickled:
     try:
         return pickled.dump(value, buffer_bytes)
-    except RecursionError as error:
-        raise Refused("is nested too deep", whole=True) from error
+    except RecursionError:
+        refused = Refused("is nested too deep", whole=True)
     except MemoryError:
         raise
     except Exception as error:  # objects raise what they like
-        raise Refused(f"cannot be pickled ({type(error).__name__}: {error})") from error
+        refused = Refused(f"cannot be pickled ({type(error).__name__}: {error})")
+    raise refused  # here, as the frames of the other error hold buffers

@@ -7,7 +7,7 @@ further type has a code of its own. Subclasses are other types: they are not for
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -19,7 +19,9 @@ from zoneinfo import ZoneInfo
 from ...codec import Extension, dialect
 
 _NATIVE = frozenset({type(None), bool, int, float, str, bytes, list, dict})
-_BYTEARRAY = 2
+_BYTEARRAY = 1
+_MARKED: dict[int, type] = {2: tuple, 3: set, 4: frozenset}
+_MARKS = {kind: Extension(code, b"") for code, kind in _MARKED.items()}
 _COMPLEX = struct.Struct(">dd")
 
 
@@ -27,9 +29,19 @@ class Uncoded(Exception):
     """This object cannot be told apart from others by its code alone."""
 
 
+class _Mark:
+    """Stands first in a list that is to become something else."""
+
+    def __init__(self, kind: Callable[[list[Any]], Any]) -> None:
+        self.kind = kind
+
+
 def _extended(value: Any) -> Any:
+    kind = type(value)
+    if kind in _MARKS:
+        return [_MARKS[kind], *value]
     try:
-        code, encode = _ENCODERS[type(value)]
+        code, encode = _ENCODERS[kind]
     except KeyError:
         raise Uncoded(value) from None
     return Extension(code, encode(value))
@@ -39,7 +51,13 @@ def _opened(code: int, data: bytes) -> Any:
     return _DECODERS[code](data)
 
 
-_pack, unpack = dialect(_extended, _opened)
+def _listed(items: list[Any]) -> Any:
+    return items[0].kind(items[1:]) if items and type(items[0]) is _Mark else items
+
+
+# That containers are lists with a mark, and not extensions, saves calls inside each other: those
+# of msgpack take so much of the stack that a hundred of them may end the process.
+_pack, unpack = dialect(_extended, _opened, _listed)
 
 
 def pack(value: Any, kinds: set[type] | None = None) -> bytes:
@@ -69,10 +87,6 @@ def _encode_int(value: int) -> bytes:
 
 def _decode_int(data: bytes) -> int:
     return int.from_bytes(data, "big", signed=True)
-
-
-def _encode_members(value: Iterable[Any]) -> bytes:
-    return _pack(list(value))
 
 
 def _encode_complex(value: complex) -> bytes:
@@ -118,7 +132,13 @@ def _decode_time(data: bytes) -> time:
 def _encode_timezone(value: timezone) -> bytes:
     offset, name = value.utcoffset(None), value.tzname(None)
     named = name != timezone(offset).tzname(None)
-    return _pack([offset, name] if named else [offset])
+    fields = [offset.days, offset.seconds, offset.microseconds]
+    return _pack([*fields, name] if named else fields)
+
+
+def _decode_timezone(data: bytes) -> timezone:
+    days, seconds, microseconds, *name = unpack(data)
+    return timezone(timedelta(days, seconds, microseconds), *name)
 
 
 def _encode_zone(value: ZoneInfo) -> bytes:
@@ -143,18 +163,19 @@ def _from(kind: Callable[..., Any]) -> Callable[[bytes], Any]:
     return lambda data: kind(*unpack(data))
 
 
+def _giving(mark: _Mark) -> Callable[[bytes], Any]:
+    return lambda data: mark
+
+
 _CODES: dict[type, tuple[int, Callable[[Any], bytes], Callable[[bytes], Any]]] = {
     int: (0, _encode_int, _decode_int),
-    tuple: (1, _encode_members, _of(tuple, unpack)),
     bytearray: (_BYTEARRAY, bytes, bytearray),
-    set: (3, _encode_members, _of(set, unpack)),
-    frozenset: (4, _encode_members, _of(frozenset, unpack)),
     complex: (5, _encode_complex, _decode_complex),
     date: (6, lambda value: _pack(value.toordinal()), _of(date.fromordinal, unpack)),
     time: (7, _encode_time, _decode_time),
     datetime: (8, _encode_datetime, _decode_datetime),
     timedelta: (9, _encode_timedelta, _from(timedelta)),
-    timezone: (10, _encode_timezone, _from(timezone)),
+    timezone: (10, _encode_timezone, _decode_timezone),
     ZoneInfo: (11, _encode_zone, _of(ZoneInfo, _decode_text)),
     Decimal: (12, _encode_text, _of(Decimal, _decode_text)),
     Fraction: (13, lambda value: _pack([value.numerator, value.denominator]), _from(Fraction)),
@@ -166,7 +187,10 @@ _CODES: dict[type, tuple[int, Callable[[Any], bytes], Callable[[bytes], Any]]] =
 }
 
 _ENCODERS = {kind: (code, encode) for kind, (code, encode, _) in _CODES.items()}
-_DECODERS = {code: decode for code, _, decode in _CODES.values()}
+_DECODERS: dict[int, Callable[[bytes], Any]] = {
+    **{code: decode for code, _, decode in _CODES.values()},
+    **{code: _giving(_Mark(kind)) for code, kind in _MARKED.items()},
+}
 
-KINDS = _NATIVE | _ENCODERS.keys()
+KINDS = _NATIVE | _MARKS.keys() | _ENCODERS.keys()
 """The types that ``pack`` takes."""

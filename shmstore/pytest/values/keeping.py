@@ -136,25 +136,35 @@ class _Writing:
     @contextmanager
     def parts(self) -> Iterator[PartsWriter]:
         """Return a block in which parts are written; an exception leaves none of them."""
-        token = secrets.token_hex(8)
-        parts = Parts(self._client, self._table_name, token, self._name)
-        self._note([*self._earlier, token])
+        self.token = secrets.token_hex(8)
+        self._note([*self._earlier, self.token])
         try:
-            with parts.writer() as writer:
+            with self._parts(self.token).writer() as writer:
                 yield writer
         except BaseException:
-            parts.clear()
-            self._note(self._earlier)
+            self._withdraw()
             raise
-        self.token = token
 
     def publish(self, record: _Record) -> None:
         """Write the record, and remove the parts of the one that was there."""
-        self._client.table(self._table_name).put(self._key, record)
+        try:
+            self._client.table(self._table_name).put(self._key, tuple(record))
+        except BaseException:
+            self._withdraw()
+            raise
         if self._earlier or self.token:
             for token in self._earlier:
-                Parts(self._client, self._table_name, token, "").clear()
+                self._parts(token).clear()
             self._note([self.token] if self.token else [])
+
+    def _withdraw(self) -> None:
+        if self.token:
+            self._parts(self.token).clear()
+            self._note(self._earlier)
+            self.token = ""
+
+    def _parts(self, token: str) -> Parts:
+        return Parts(self._client, self._table_name, token, self._name)
 
     def _note(self, tokens: list[str]) -> None:
         if tokens:
@@ -166,13 +176,15 @@ class _Writing:
 def _in_one_piece(writing: _Writing, value: Any, options: Options) -> _Record:
     body, buffers, frozen = dumping.dump(value, options)
     size = len(body) + sum(buffer.nbytes for buffer in buffers)
-    if len(body) < options.buffer_bytes and not buffers:
+    inside = body if len(body) < options.buffer_bytes else None
+    if inside is not None and not buffers:
         return _Record("body", options.name, size, "", 0, body, frozen)
     with writing.parts() as writer:
         for buffer in buffers:
             writer.put_buffer(buffer)
-        writer.put_buffer(body)
-    return _Record("body", options.name, size, writing.token, writer.buffers, None, frozen)
+        if inside is None:
+            writer.put_buffer(body)
+    return _Record("body", options.name, size, writing.token, writer.buffers, inside, frozen)
 
 
 def _in_rows(writing: _Writing, value: Any, options: Options) -> _Record | None:

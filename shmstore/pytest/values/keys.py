@@ -101,10 +101,10 @@ def _plainest_number(key: Any) -> Any:
         raise NoTableKey(key)  # it equals nothing, and is found by identity
     if type(key) is complex:
         return complex(key.real + 0.0, key.imag + 0.0) if key.imag else _plainest_number(key.real)
-    if type(key) is Decimal and key.is_finite() and abs(key.adjusted()) > _EXPONENT_MAX:
-        raise NoTableKey(key)
-    if type(key) in (float, Decimal) and math.isinf(key):
+    if key in (math.inf, -math.inf):
         return float(key)
+    if type(key) is Decimal and abs(key.adjusted()) > _EXPONENT_MAX:
+        raise NoTableKey(key)
     ratio = Fraction(key)
     if ratio.denominator == 1:
         return ratio.numerator

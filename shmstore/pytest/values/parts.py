@@ -35,10 +35,10 @@ class Parts:
 
     def view(self, number: int) -> memoryview:
         """Return a buffer, read-only. ValueGone if the value was removed."""
-        data = self._buffers.get_bytes(_number(number))
+        data = self._buffers.get(_number(number))
         if data is None:
             raise self.gone()
-        return memoryview(data)[_ALIGNMENT:]
+        return memoryview(data)[len(_PADDING) :]
 
     def gone(self) -> ValueGone:
         """Return the error that says that parts are not there any more."""

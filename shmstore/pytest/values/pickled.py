@@ -25,9 +25,18 @@ def dump(value: Any, buffer_bytes: int = 0) -> Pickled:
     cannot be pickled, RecursionError for too deep a nesting.
     """
     file = BytesIO()
-    pickler = _Pickler(file, buffer_bytes)
-    pickler.dump(value)
-    return Pickled(file.getvalue(), pickler.left_out)
+    views: dict[int, memoryview] = {}
+    left_out: list[memoryview] = []
+
+    def stays_inside(buffer: pickle.PickleBuffer) -> bool:
+        raw = views.get(id(buffer)) or buffer.raw()
+        if raw.nbytes < buffer_bytes:
+            return True
+        left_out.append(raw)
+        return False
+
+    _Pickler(file, stays_inside, views).dump(value)
+    return Pickled(file.getvalue(), left_out)
 
 
 def load(data: bytes | memoryview, buffers: Iterable[memoryview]) -> Any:
@@ -39,24 +48,25 @@ def load(data: bytes | memoryview, buffers: Iterable[memoryview]) -> Any:
 
 
 class _Pickler(pickle.Pickler):
-    def __init__(self, file: BytesIO, buffer_bytes: int) -> None:
-        super().__init__(file, protocol=5, buffer_callback=self._stays_inside)
-        self._buffer_bytes = buffer_bytes
-        self.left_out: list[memoryview] = []
+    """Takes memoryviews, too, and notes them by the id of the buffer that stands for each.
 
-    def _stays_inside(self, buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes < self._buffer_bytes:
-            return True
-        self.left_out.append(raw)
-        return False
+    A memoryview of a memoryview crashes the garbage collector before Python 3.12.3, if both end in
+    a cycle, as that of an exception. So of each there is none but while it is pickled, and the
+    pickler itself is in no cycle.
+    """
+
+    def __init__(self, file: BytesIO, stays_inside: Any, views: dict[int, memoryview]) -> None:
+        super().__init__(file, protocol=5, buffer_callback=stays_inside)
+        self._views = views
 
     def reducer_override(self, value: Any) -> Any:
-        if type(value) is memoryview:
-            if not value.c_contiguous:
-                raise BufferError("it leaves gaps in its memory: make it contiguous, or bytes")
-            return _memoryview, (pickle.PickleBuffer(value), value.format, value.shape)
-        return NotImplemented
+        if type(value) is not memoryview:
+            return NotImplemented
+        if not value.c_contiguous:
+            raise BufferError("it leaves gaps in its memory: make it contiguous, or bytes")
+        buffer = pickle.PickleBuffer(value)
+        self._views[id(buffer)] = value.cast("B")
+        return _memoryview, (buffer, value.format, value.shape)
 
 
 def _memoryview(buffer: Any, format: str, shape: tuple[int, ...]) -> memoryview:

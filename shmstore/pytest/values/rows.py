@@ -8,7 +8,6 @@ here. Made in no time, whatever their size. May be used by any thread, and after
 from __future__ import annotations
 
 import operator
-import reprlib
 from collections.abc import (
     ItemsView,
     Iterable,
@@ -30,9 +29,7 @@ from .parts import Parts
 Walked = TypeVar("Walked")
 
 ROWS_SHOWN_MAX = 3
-_brief = reprlib.Repr()
-_brief.maxlevel = 3
-_brief.maxother = _brief.maxstring = 40
+CHARACTERS_SHOWN_MAX = 80
 
 
 class _Rows:
@@ -123,17 +120,17 @@ class SharedMapping(_Rows, Mapping[Any, Any]):
     def __reversed__(self) -> Iterator[Any]:
         return map(self._key, self._checked(reversed(self._parts.rows.keys())))
 
-    def keys(self) -> KeysView[Any]:
+    def keys(self) -> RowKeys:
         """Return a set-like view of the keys."""
-        return _Keys(self)
+        return RowKeys(self)
 
-    def values(self) -> ValuesView[Any]:
+    def values(self) -> RowValues:
         """Return a view of the rows."""
-        return _Values(self)
+        return RowValues(self)
 
-    def items(self) -> ItemsView[Any, Any]:
+    def items(self) -> RowItems:
         """Return a set-like view of the (key, row) pairs."""
-        return _Items(self)
+        return RowItems(self)
 
     def pairs(self, newest_first: bool = False) -> Iterator[tuple[Any, Any]]:
         """Yield (key, row) in order, or in reverse order."""
@@ -188,7 +185,7 @@ class SharedMapping(_Rows, Mapping[Any, Any]):
         return key_of(stored)
 
     def _row_shown(self, key: Key, body: bytes) -> str:
-        return f"{_brief.repr(self._key(key))}: {_brief.repr(self._row(body))}"
+        return f"{_shown(self._key(key))}: {_shown(self._row(body))}"
 
 
 class SharedSequence(_Rows, Sequence[Any]):
@@ -262,7 +259,12 @@ class SharedSequence(_Rows, Sequence[Any]):
         return self._row(body)
 
     def _row_shown(self, key: Key, body: bytes) -> str:
-        return _brief.repr(self._row(body))
+        return _shown(self._row(body))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= CHARACTERS_SHOWN_MAX else f"{text[:CHARACTERS_SHOWN_MAX]}..."
 
 
 def row_key(position: int) -> bytes:
@@ -270,14 +272,18 @@ def row_key(position: int) -> bytes:
     return b"%d" % position
 
 
-class _Keys(KeysView[Any]):
+class RowKeys(KeysView[Any]):
+    """The keys of a mapping, set-like."""
+
     _mapping: SharedMapping
 
     def __reversed__(self) -> Iterator[Any]:
         return reversed(self._mapping)
 
 
-class _Values(ValuesView[Any]):
+class RowValues(ValuesView[Any]):
+    """The rows of a mapping."""
+
     _mapping: SharedMapping
 
     def __contains__(self, value: object) -> bool:
@@ -290,7 +296,9 @@ class _Values(ValuesView[Any]):
         return (row for _, row in self._mapping.pairs(newest_first=True))
 
 
-class _Items(ItemsView[Any, Any]):
+class RowItems(ItemsView[Any, Any]):
+    """The (key, row) pairs of a mapping, set-like."""
+
     _mapping: SharedMapping
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
