@@ -13,6 +13,7 @@ import _pytest
 import pluggy
 import pytest
 
+from ..errors import ShmstoreError
 from .errors import FixtureFailed, OriginalTraceback
 
 FAILURES = (Exception, pytest.skip.Exception, pytest.fail.Exception)
@@ -38,8 +39,8 @@ def failure_of(error: BaseException, *, may_pickle: bool) -> dict[str, Any]:
     kind = type(error)
     name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
     message = f"{name}: {error}" if str(error) else name
-    record = {"outcome": "error", "message": message, "traceback": _text(error)}
-    return {**record, "pickled": _pickled(error)} if may_pickle else record
+    pickled = _pickled(error) if may_pickle or isinstance(error, ShmstoreError) else None
+    return {"outcome": "error", "message": message, "traceback": _text(error), "pickled": pickled}
 
 
 def raise_failure(record: dict[str, Any]) -> None:

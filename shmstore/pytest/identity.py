@@ -32,6 +32,7 @@ class Instance(NamedTuple):
     """One value of a shared fixture: what identifies it, and how it is spoken of."""
 
     key: str
+    name: str
     label: str
     """The fixture's name with its parameter, for people."""
     location: str
@@ -61,6 +62,7 @@ def instance_of(
     shown = _shown(visible.parameters[name]) if name in visible.parameters else ""
     return Instance(
         f"{name[:NAME_CHARACTERS_MAX]}-{digest.hexdigest()}",
+        name,
         name + shown,
         f"{file}:{line}",
         declaration,

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import WriterUnavailable
+from ..errors import ShmstoreError, StoreFull, WriterUnavailable
 from .body import Body
 from .ending import Ending
 from .failures import raise_failure
@@ -15,7 +15,7 @@ from .identity import Instance
 from .ledger import FAILED, PREFIX, RUNNING, Ledger
 from .obtaining import Computed, Obtaining, value_key
 from .run import Run
-from .values import Loaded, Options, fetch, store
+from .values import Loaded, Options, Stored, fetch, store
 
 if TYPE_CHECKING:
     import pytest
@@ -56,13 +56,13 @@ class Process:
         is_known = key in self._used
         values: list[Any] = []
         options = self._options._replace(
-            name=instance.label, as_table=instance.declaration.as_table
+            name=instance.name, as_table=instance.declaration.as_table
         )
 
         def compute(stored_as: str) -> Computed:
             __tracebackhide__ = True
             values.append(body.call())
-            stored = store(self.ledger.client, VALUES, stored_as, values[0], options)
+            stored = self._store(stored_as, values[0], options)
             closes = bool(body.finalizers or instance.declaration.release)
             return Computed(stored.size, closes)
 
@@ -83,6 +83,20 @@ class Process:
         elif result["closes"] and not is_known:
             self.ending.use(instance, load)
         return load
+
+    def _store(self, key: str, value: Any, options: Options) -> Stored:
+        __tracebackhide__ = True
+        try:
+            return store(self.ledger.client, VALUES, key, value, options)
+        except StoreFull as full:
+            error: ShmstoreError = StoreFull(
+                f"{options.name} does not fit into the store of the run, "
+                f"{full.message.partition('; ')[0]}; set shmstore_capacity in the configuration of "
+                f"pytest to more"
+            )
+        except ShmstoreError as refused:
+            error = refused.with_traceback(None)  # it says all; how it came to that is our affair
+        raise error
 
     def finish(self, call_reported: Callable[[Callable[[], None]], None]) -> None:
         """End what remains when the session has ended; ``call_reported`` calls what may fail."""
