@@ -342,7 +342,8 @@ def floors() -> list[tuple[str, dict[str, int]]]:
         names = [re.findall(r"\w+", line) for line in layers.splitlines()]
         floor_of = {name: floor for floor, modules in enumerate(names) for name in modules}
         packages = re.findall(r'"shmstore\.?([\w.]*)"', containers)
-        found += [(f"{package}/".lstrip("/"), floor_of) for package in packages]
+        paths = [f"{package}/".replace(".", "/").lstrip("/") for package in packages]
+        found += [(path, floor_of) for path in paths]
     return found
 
 
