@@ -38,7 +38,7 @@ class Settings:
 
 
 FULL = Settings()
-QUICK = Settings(Sizes(0.2, 5_000, 2_000_000, 50), (1, 2), 1)
+QUICK = Settings(Sizes(0.2, 10_000, 2_000_000, 50), (1, 2), 1)
 Say = Callable[[str], None]
 
 
