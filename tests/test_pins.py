@@ -222,6 +222,7 @@ def test_a_pinned_value_stays_until_its_last_pin_goes(segment: Segment, fate: Fa
     assert pin(segment, TWO) == (granule, start)
     fate(segment)
     segment.owner.commit()
+    assert segment.owner.check() == []
     write_everywhere(segment.owner)
     assert value_at(segment, start) == VALUE
     assert held(segment) == segment.owner.statistics()["pinned_bytes"] >= len(VALUE)
@@ -322,6 +323,20 @@ def test_a_held_value_can_be_pinned_by_one_more(segment: Segment) -> None:
     write_everywhere(segment.owner)
     assert value_at(segment, start) == VALUE
     assert segment.owner.pins() == [(TWO, granule, len(VALUE))]
+
+
+def test_a_pin_taken_away_in_its_batch_makes_room_for_another(segment: Segment) -> None:
+    """The other one lies where it lay."""
+    owner = segment.owner
+    granule, *_ = owner.pin(ONE, "s", "n", "id1")
+    assert owner.unpin(ONE, granule)
+    other, *_ = owner.pin(TWO, "s", "n", "id2")
+    owner.commit()
+    assert owner.pins() == [(TWO, other, 5)]
+    assert owner.unpin(TWO, other)
+    owner.commit()
+    assert owner.pins() == []
+    assert owner.statistics()["pinned_bytes"] == 0
 
 
 def test_a_pin_of_this_batch_can_be_shared(segment: Segment) -> None:
@@ -564,6 +579,10 @@ def test_a_full_store_can_be_looked_at(segment: Segment) -> None:
     owner = segment.owner
     fill(owner, "t")
     granule, start = pin(segment)
+    for number in range(70):
+        for holder in (ONE, TWO, b"three"):
+            assert owner.pin(holder, "s", "n", f"id{number}")
+        owner.commit()
     deleted(segment)
     owner.commit()
     owner.clear("t", "noise", ())
@@ -571,6 +590,19 @@ def test_a_full_store_can_be_looked_at(segment: Segment) -> None:
     write_everywhere(owner)
     assert value_at(segment, start) == VALUE
     assert owner.unpin(ONE, granule)
+
+
+def test_a_pin_that_does_not_fit_is_refused(segment: Segment) -> None:
+    granule, start = pin(segment)
+    fill(segment.owner, "")
+    with pytest.raises(StoreFull):
+        for number in range(10_000):
+            segment.owner.pin(b"%d" % number, "s", "n", "id1")
+    segment.owner.abort()
+    assert segment.owner.pins() == [(ONE, granule, len(VALUE))]
+    assert segment.owner.unpin(ONE, granule)
+    segment.owner.commit()
+    assert value_at(segment, start) == VALUE
 
 
 def test_pinned_memory_is_not_given_back_to_the_system(engine: ModuleType) -> None:

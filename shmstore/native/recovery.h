@@ -326,9 +326,9 @@ recover_word(struct recovery *recovery, uint64_t address)
     return status == FINE ? note_entry(recovery, &entry) : status;
 }
 
-/* Note a pinned block; ``reached`` is the size of the one that something else leads to, or 0. */
+/* Note a pinned block, to which something else leads if it is ``reached``. */
 static enum status
-note_pinned(const struct recovery *recovery, uint64_t granule, uint64_t reached)
+note_pinned(const struct recovery *recovery, uint64_t granule, bool reached)
 {
     struct survey *survey = recovery->survey;
     struct entry entry;
@@ -336,14 +336,12 @@ note_pinned(const struct recovery *recovery, uint64_t granule, uint64_t reached)
     if (status != FINE) {
         return status;
     }
-    uint64_t size = shape_granules(&entry.shape);
     if (!shape_is_record(&entry.shape) || entry.seq > recovery->committed || entry.insertion == 0 ||
-        entry.insertion >= recovery->next_insertion || granule + size > recovery->limit ||
-        (reached && reached != size)) {
+        entry.insertion >= recovery->next_insertion) {
         return fail(recovery->fault, DAMAGED, "a pin names granule %llu, where no record is",
                     (unsigned long long)granule);
     }
-    return reached ? FINE : blocks_add(&survey->held, granule, size);
+    return reached ? FINE : blocks_add(&survey->held, granule, shape_granules(&entry.shape));
 }
 
 /* Note the blocks to which nothing but pins leads. */
@@ -356,11 +354,11 @@ note_all_pinned(const struct recovery *recovery)
     const struct blockmap_item *item;
     enum status status = FINE;
     for (size_t at = 0; status == FINE && (item = blockmap_next(&survey->pins, &at));) {
-        status = blockmap_put(&pinned, item->value, 0);
+        status = blockmap_put(&pinned, item->value, false);
     }
     for (size_t i = 0; status == FINE && pinned.count && i < survey->blocks.count; i++) {
         if ((reached = blockmap_find(&pinned, survey->blocks.items[i].start))) {
-            reached->value = survey->blocks.items[i].size;
+            reached->value = true;
         }
     }
     for (size_t at = 0; status == FINE && (item = blockmap_next(&pinned, &at));) {

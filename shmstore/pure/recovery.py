@@ -218,20 +218,17 @@ class _Recovery:
     def _note_pinned(self) -> None:
         """Note the blocks to which nothing but pins leads."""
         pinned = dict.fromkeys(granule for _, granule in self._survey.pins)
-        reached = {start: size for start, size in self._survey.blocks if start in pinned}
+        reached = {start for start, _ in self._survey.blocks if start in pinned}
         for granule in pinned:
             entry = load_entry(self._words, granule)
-            size = entry.shape.granules
             if (
                 not entry.shape.is_record
                 or entry.seq > self._committed
                 or not 0 < entry.insertion < self._next_insertion
-                or granule + size > self._limit
-                or reached.get(granule, size) != size
             ):
                 raise Damaged(f"a pin names granule {granule}, where no record is")
             if granule not in reached:
-                self._survey.held.append((granule, size))
+                self._survey.held.append((granule, entry.shape.granules))
         self._survey.blocks += self._survey.held
 
     def _check_blocks(self) -> None:
