@@ -45,17 +45,16 @@ def sku(number: int) -> str:
 
 
 def record(number: int) -> dict[str, Any]:
-    """Return a nested record, of about 200 bytes as JSON or msgpack."""
+    """Return a nested record, of about 200 bytes as JSON."""
     return {
         "sku": sku(number),
         "name": f"article number {number}",
-        "price": {"amount": 100 + number % 900, "currency": "EUR", "net": number % 3 == 0},
+        "price": {"amount": 100 + number % 900, "net": number % 3 == 0},
         "stock": [
             {"place": PLACES[number % 4], "count": number % 50},
             {"place": PLACES[(number + 1) % 4], "count": number % 70},
         ],
         "tags": ["new", "sale", "heavy"][: 1 + number % 3],
-        "maker": None,
     }
 
 
