@@ -64,6 +64,7 @@ class Suite:
         several = (*XDIST, "-n", str(workers)) if workers else ()
         return self._pytester.popen(
             [*self._pytester._getpytestargs(), *PLUGINS, *several, *arguments],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -88,5 +88,16 @@ class Ledger:
             transaction.table(self.results.name).patch(key, state=CLOSED)
             transaction.table(self.owners.name).delete(key)
 
+    def expect(self, worker: str) -> None:
+        """Say that a worker is being started, in place of those that were lost."""
+        self.workers[worker] = STARTING
+        for other, state in self.workers.items():
+            if state == LOST:
+                self.workers[other] = DONE
+
+    def note_end(self, worker: str, *, is_lost: bool) -> None:
+        """Say that a worker has ended, or was lost: then there may be another one soon."""
+        self.workers[worker] = LOST if is_lost else DONE
+
     def _card(self) -> dict[str, Any]:
         return {"worker": self.worker, "pid": os.getpid()}

@@ -17,6 +17,7 @@ from .run import INPUT, RUN, Run
 from .sharing import SharedDefinition
 
 if TYPE_CHECKING:
+    from .ledger import Ledger
     from .process import Process
 
 __all__ = ["shm_client", "shm_namespace", "shm_table"]  # which pytest finds here
@@ -159,18 +160,18 @@ class Hooks:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         node.workerinput[INPUT] = self._run.worker_input()
-        self._note_worker(node.gateway.id, "starting")
+        self._note(lambda ledger: ledger.expect(node.gateway.id))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        self._note_worker(node.gateway.id, "lost" if error else "done")
+        self._note(lambda ledger: ledger.note_end(node.gateway.id, is_lost=bool(error)))
 
-    def _note_worker(self, worker: str, state: str) -> None:
+    def _note(self, note: Callable[[Ledger], None]) -> None:
         if self._run.has_begun:  # else nobody has anything that such a worker could want
-            with suppress(ShmstoreError):
-                from .ledger import Ledger
+            from .ledger import Ledger
 
-                Ledger(self._run.client, worker).workers[worker] = state
+            with suppress(ShmstoreError):
+                note(Ledger(self._run.client, ""))
 
     # What is shown.
 

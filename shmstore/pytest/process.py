@@ -55,9 +55,7 @@ class Process:
         key = instance.key
         is_known = key in self._used
         values: list[Any] = []
-        options = self._options._replace(
-            name=instance.name, as_table=instance.declaration.as_table
-        )
+        options = self._options._replace(name=instance.name, as_table=instance.declaration.as_table)
 
         def compute(stored_as: str) -> Computed:
             __tracebackhide__ = True

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..client import Client
 from ..errors import ShmstoreError
 from .ledger import CLOSED, FAILED, Ledger
+from .obtaining import Result
 
 if TYPE_CHECKING:
     import pytest
@@ -22,18 +23,25 @@ def write_report(
         readers = dict(ledger.readers.items())
     except ShmstoreError:
         return
-    if with_durations and results:
+    lines = _table(results, readers) if with_durations and results else []
+    lines += [_left_open(result) for result in results.values() if _is_left_open(result)]
+    if lines:
         reporter.section("shared fixtures")
-        for line in _table(results, readers):
+        for line in lines:
             reporter.write_line(line)
-    for result in results.values():
-        if result["closes"] and result["state"] != CLOSED:
-            reporter.write_line(
-                f"shmstore: what follows the yield of shared fixture {result['label']!r} "
-                f"({result['location']}) did not run: {result['worker']}, which computed it, did "
-                f"not end by itself; what must be done whatever happens belongs into a function "
-                f"under @{result['label'].partition('[')[0]}.teardown"
-            )
+
+
+def _is_left_open(result: Result) -> bool:
+    return bool(result["closes"] and result["state"] != CLOSED)
+
+
+def _left_open(result: Result) -> str:
+    name = result["label"].partition("[")[0]
+    return (
+        f"what follows the yield of shared fixture {result['label']!r} ({result['location']}) did "
+        f"not run: {result['worker']}, which computed it, was ended before; what must be done "
+        f"whatever happens goes into a function under @{name}.teardown"
+    )
 
 
 def _table(results: dict[Any, Any], readers: dict[Any, Any]) -> list[str]:
