@@ -147,6 +147,12 @@ class Client:
         """Wait until a record has another version, and return that; for Table.wait_changed()."""
         return converted(self._pipe.wait_changed(arguments, timeout), int)
 
+    def view(self, table: str, namespace: str, key: Any, version: int) -> memoryview | None:
+        """Return a view of a record's value where it lies; for Table.view()."""
+        from .pipe import windows  # which few programs need
+
+        return windows.view(self._pipe, (table, namespace, key), version)
+
     def holder(self) -> bytes:
         """Return what stands for this process in the store, whose end the writer watches for.
 

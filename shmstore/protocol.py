@@ -39,6 +39,10 @@ ID_MAX = (1 << 63) - 1
 WAIT_ID_MIN = 1 << 62
 WAITS_MAX = 1024
 """Records one connection may wait for at the same time."""
+VIEWS_MAX = 4096
+"""Values one process may look at without a copy, at the same time."""
+VIEW_BYTES_SHARE = 0.75
+"""The part of the capacity that these may have together."""
 CLIENT_ID_BYTES = 16
 SESSION_SECONDS = 60.0
 
@@ -46,10 +50,12 @@ MUTATIONS = frozenset(
     {
         "put", "insert", "setdefault", "pop", "popitem", "delete", "delete_many", "put_many",
         "increment", "patch", "cas", "clear", "upsert", "store_patch", "clear_all",
-        "delete_where", "declare", "transaction",
+        "delete_where", "declare", "transaction", "pin",
     }
 )  # fmt: skip
-INQUIRIES = frozenset({"read", "ping", "stats", "check", "hold", "wait", "unwait"})
+INQUIRIES = frozenset(
+    {"read", "ping", "stats", "check", "hold", "share", "unpin", "wait", "unwait"}
+)
 """What changes no record: never recorded, and done again when it is sent again."""
 OPERATIONS = MUTATIONS | INQUIRIES | {"hello", "bye"}
 READ_METHODS = frozenset(

@@ -12,17 +12,22 @@ from hypothesis import strategies as st
 
 from shmstore.codec import pack
 from shmstore.errors import InvalidKey, ProtocolError, ShmstoreError
+from shmstore.processes import HOLDER_BYTES
 from shmstore.protocol import MUTATIONS
 from shmstore.writer.border import SIGNATURES
+from shmstore.writer.ties import HOLDERS, TABLE
 from tests.desk import NAMESPACE, Desk, open_desk
 
 
 @pytest.fixture
 def desk(engine: ModuleType) -> Iterator[Desk]:
     with open_desk(engine) as desk:
+        desk.owner.put(TABLE, HOLDERS, HOLDER, pack(0))
+        desk.owner.commit()
         yield desk
 
 
+HOLDER = bytes(HOLDER_BYTES)
 GOOD: dict[str, list[Any]] = {
     "put": ["k", pack(1)],
     "insert": ["k", pack(1)],
@@ -41,6 +46,7 @@ GOOD: dict[str, list[Any]] = {
     "clear_all": [],
     "delete_where": [[["f", pack(1)]]],
     "declare": [["f"]],
+    "pin": ["k", HOLDER],
 }
 ODD: list[Any] = [
     None, True, 1, -1, 1.5, "", "x" * 70_000, b"", b"\xc1", b"\xc0\xc0", [], [[]], [None], [[1, 2]],

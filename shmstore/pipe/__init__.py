@@ -1,5 +1,6 @@
 """A process's end of the pipe to the writer. Imports point down:
 
+windows                        views of values where they lie, as long as anybody has them
 pipe                           requests, answers, reconnection, threads and forks
 attachment; courier            the segment that was mapped; who sends what was kept
 connection                     bytes out, messages in

@@ -8,7 +8,7 @@ from mmap import mmap
 
 from .. import runtime, segment
 from ..engine import Reader
-from ..errors import ProtocolError, ShmstoreError, StoreNotFound, WriterUnavailable
+from ..errors import LimitReached, ProtocolError, ShmstoreError, StoreNotFound, WriterUnavailable
 from .connection import Greeting
 
 
@@ -23,6 +23,8 @@ class Attachment:
         self.address = address
         self.segment_id = segment_id
         self.reader: Reader | None = None
+        self.memory_fd: int | None = None
+        """A descriptor of the memory, as long as there is a reader."""
 
     def accept(self, greeting: Greeting) -> None:
         """Map the memory that came with the greeting, unless that was done before.
@@ -30,6 +32,7 @@ class Attachment:
         StoreNotFound if it is another segment than before; FormatMismatch if it cannot be read,
         ProtocolError if it cannot be mapped.
         """
+        memory_fd: int | None = greeting.memory_fd
         try:
             segment_id = greeting.facts.get("segment")
             if type(segment_id) is not bytes:
@@ -42,9 +45,11 @@ class Attachment:
                 )
             if self.reader is None:
                 self.reader = Reader(self._mapped(greeting.memory_fd))
+                self.memory_fd, memory_fd = memory_fd, None
             self.segment_id = segment_id
         finally:
-            os.close(greeting.memory_fd)
+            if memory_fd is not None:
+                os.close(memory_fd)
 
     def _mapped(self, memory_fd: int) -> mmap:
         try:
@@ -57,12 +62,37 @@ class Attachment:
                 f"{error}"
             ) from error
 
+    def __del__(self) -> None:
+        self._close_descriptor()
+
+    def map_part(self, offset: int, size: int) -> tuple[mmap, int]:
+        """Map the pages around some bytes; return that, and where they are in it.
+
+        ProtocolError if there are no such bytes, LimitReached if this process cannot map more.
+        """
+        assert self.reader is not None
+        assert self.memory_fd is not None
+        if not (offset > 0 and size > 0 and offset + size <= self.reader.capacity):
+            raise ProtocolError(f"{size} bytes at {offset} are not in the memory of {self.address}")
+        try:
+            return segment.map_part(self.memory_fd, offset, size)
+        except OSError as error:
+            raise LimitReached(
+                f"this process cannot have another view: {error.strerror}", limit=None
+            ) from error
+
     def close(self) -> None:
         """Let go of the memory: what reads there afterwards meets a ValueError."""
         reader, self.reader = self.reader, None
+        self._close_descriptor()
         if reader is not None:
             with suppress(BufferError):  # a read is under way in another thread, and ends its own
                 reader.close()
+
+    def _close_descriptor(self) -> None:
+        memory_fd, self.memory_fd = self.memory_fd, None
+        if memory_fd is not None:
+            os.close(memory_fd)
 
     def gone(self, reason: str) -> ShmstoreError:
         """Return the error of a request when nobody listens at the address."""

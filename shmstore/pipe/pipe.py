@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from mmap import mmap
 from threading import TIMEOUT_MAX, Event, Lock, get_ident
 from time import monotonic, sleep
 from typing import Any
@@ -141,6 +142,16 @@ class Pipe:
             operation="wait",
             seconds=limit,
         )
+
+    def map_part(self, offset: int, size: int) -> tuple[mmap, int]:
+        """Map the pages around some bytes of the memory; return that, and where they are in it.
+
+        ProtocolError if there are no such bytes, LimitReached if this process cannot map more.
+        """
+        with self._lock:
+            if self.closed:
+                raise _closed_error()
+            return self._attachment.map_part(offset, size)
 
     def holder(self) -> bytes:
         """Return what stands for this process in the store; ask the writer to watch it first.

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 from ..engine import Reader
 from ..errors import RequestTimeout, ShmstoreError
+from ..keys import Key
 from .handles import Answer, Link, converted
 from .table import Table
 
@@ -75,6 +76,9 @@ class Deferred:
         self._refuse_to_read()
 
     def wait_changed(self, arguments: list[Any], timeout: float | None) -> NoReturn:
+        self._refuse_to_read()
+
+    def view(self, table: str, namespace: str, key: Key, version: int) -> NoReturn:
         self._refuse_to_read()
 
     def holder(self) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from ..engine import Reader
 from ..errors import InvalidArgument, ProtocolError, ShmstoreError
-from ..keys import shown
+from ..keys import Key, shown
 
 Result = TypeVar("Result")
 
@@ -52,6 +52,13 @@ class Handle(Protocol):
 
     def wait_changed(self, arguments: list[Any], timeout: float | None) -> int:
         """Wait until a record has another version than the one given, and return that."""
+        ...
+
+    def view(self, table: str, namespace: str, key: Key, version: int) -> memoryview | None:
+        """Return a view of a record's value where it lies; None if there is no record.
+
+        While there is a view of this ``version`` already it costs no request.
+        """
         ...
 
     def holder(self) -> bytes:

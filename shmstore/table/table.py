@@ -178,6 +178,24 @@ class Table(Readable, MutableMapping[Key, Any]):
         """Remove all records, as one atomic mutation."""
         self._call("clear", [], int)
 
+    def view(self, key: Key) -> memoryview:
+        """Return a read-only view of the value of ``key`` where it lies, without a copy.
+
+        Of a record that is bytes it shows what these hold, of any other its msgpack. It stays as it
+        is, whatever becomes of the record, the client and the server, for as long as there is
+        anything that was made of it, in this process and in children it forks. What was replaced
+        is kept that long, and takes its part of the capacity. Costs a round trip; while there is
+        another view of the same value, a lookup. RecordNotFound (a KeyError) if there is no
+        record; LimitReached beyond 4096 values, or three quarters of the capacity, in one process;
+        ProcessUnseen if the writer cannot see this process.
+        """
+        key = key_of(key)
+        version = self.version(key)
+        found = self._handle.view(self._name, self._namespace, key, version) if version else None
+        if found is None:
+            raise self._missing(key)
+        return found
+
     def wait_changed(self, key: Key, version: int | None = 0, timeout: float | None = None) -> int:
         """Return the version of the record of ``key`` as soon as it is not ``version``.
 

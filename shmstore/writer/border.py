@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from ..codec import validate
 from ..errors import InvalidArgument, InvalidKey, ProtocolError
 from ..keys import Key, key_of, name_of, shown
+from ..layout import GRANULE_MASK
 from ..processes import HOLDER_BYTES
 
 Check: TypeAlias = Callable[[Any], Any]
@@ -59,6 +60,17 @@ def checked_wait(arguments: object) -> tuple[Place, Key, int]:
     table, namespace, key, version = arguments
     place = Place(name_of("table", table), _namespace(namespace))
     return place, key_of(key), _version(version)
+
+
+def checked_pins(arguments: object) -> tuple[bytes, list[int]]:
+    """Return the holder and the granules of a request about its pins. Raises as ``checked``."""
+    if not isinstance(arguments, list) or len(arguments) != 2:
+        raise ProtocolError("a request about pins names a holder and a list of granules")
+    holder, granules = arguments
+    for granule in _list(granules, "granules"):
+        if type(granule) is not int or not 0 < granule <= GRANULE_MASK:
+            raise InvalidArgument(f"{shown(granule)} is not a granule")
+    return _holder(holder), granules
 
 
 def checked_transaction(operations: object) -> list[tuple[object, object]]:
@@ -188,5 +200,6 @@ SIGNATURES: dict[str, Signature] = {
     "clear_all": Signature(()),
     "delete_where": Signature((_filters,)),
     "declare": Signature((_indexes,)),
+    "pin": Signature((key_of, _holder)),
 }
 """By operation. A transaction, which has no place of its own, is checked apart."""

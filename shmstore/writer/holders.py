@@ -9,6 +9,7 @@ batches of its own, for which the open batch must be empty.
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -24,6 +25,9 @@ from .operations import Operations
 from .ties import HOLDERS, TABLE, Tie, Ties
 from .trouble import presentable
 
+PIN_SECONDS = 5.0
+"""How long the end of a holder is outlasted by its pins: a child it forked may be about to share
+them."""
 LOOK_SECONDS = 1.0
 """How often /proc is looked at, and what could not be done for want of room is tried again."""
 
@@ -55,12 +59,14 @@ class Holders:
         self._descriptors: dict[bytes, int] = {}
         """Of the holders that are watched that way."""
         self._looked_at: dict[bytes, None] = {}
-        """The other ones, and those that have ended and could not be released."""
+        """The other ones."""
+        self._ended: dict[bytes, float] = {}
+        """Those that have, and when what they pinned goes."""
         for item in walk(owner, Place(TABLE, HOLDERS)):
             self._begin(_checked(item[0]))
 
     def __len__(self) -> int:
-        return len(self._descriptors) + len(self._looked_at)
+        return len(self._descriptors) + len(self._looked_at) + len(self._ended)
 
     def hold(self, pid: int, start: object) -> bytes:
         """Return the holder that a process is, from now on if it was none.
@@ -71,7 +77,7 @@ class Holders:
         if type(start) is not int or not 0 <= start < 1 << 64:
             raise InvalidArgument(f"the start time of a process is a count, not {shown(start)}")
         sight = look(pid) if pid else None
-        if sight is None or sight.start != start:
+        if sight is None or sight.start != start or sight.ended:
             raise ProcessUnseen(
                 "the writer does not see this process, as they are in different containers, and so "
                 "could not tell when it has ended: nothing can be held for it",
@@ -88,12 +94,34 @@ class Holders:
             self._begin(holder)
         return holder
 
+    def share(self, holder: bytes, granules: list[int]) -> list[int]:
+        """Pin for a holder what others have pinned; return what nobody has. Errors: ``StoreFull``,
+        ``InvalidArgument`` if there is no such holder."""
+        self._ties.check(holder)
+        try:
+            lost = [each for each in granules if not self._owner.share_pin(holder, each)]
+            self._owner.commit()
+        except ShmstoreError:
+            self._owner.abort()
+            raise
+        return lost
+
+    def unpin(self, holder: bytes, granules: list[int]) -> int:
+        """Take pins away; return how many there were."""
+        count = sum(self._owner.unpin(holder, granule) for granule in granules)
+        self._owner.commit()
+        return count
+
     def tidy(self) -> None:
         """Look at those that no descriptor tells of, and release those that have ended."""
-        for holder in list(self._looked_at):
-            if _has_ended(holder):
-                self._release(holder)
-        self.look_at = self._now() + LOOK_SECONDS if self._looked_at else None
+        now = self._now()
+        for holder in [each for each in self._looked_at if _has_ended(each)]:
+            del self._looked_at[holder]
+            self._ended[holder] = now + PIN_SECONDS
+        if self._ended:
+            self._release(now)
+        left = self._looked_at or self._ended
+        self.look_at = now + LOOK_SECONDS if left else None
 
     def close(self) -> None:
         """Watch nobody any more; the segment keeps what is held."""
@@ -116,40 +144,49 @@ class Holders:
         self.look_at = self._now()
 
     def _end(self, holder: bytes) -> None:
-        """A holder has ended, as its descriptor says."""
+        """Note that a holder has ended, as its descriptor says."""
         descriptor = self._descriptors.pop(holder)
         self._watch.unwatch(descriptor)
         os.close(descriptor)
-        self._looked_at[holder] = None
+        self._ended[holder] = self._now() + PIN_SECONDS
         self.look_at = self._now()
 
-    def _release(self, holder: bytes) -> None:
-        """Give up all that a holder held, together if there is room for that batch; try again
-        later if there is not even room for single ones."""
-        ties = self._ties.of(holder)
-        if self._commit(holder, ties, last=True):
-            return
-        if all(self._commit(holder, [tie], last=False) for tie in ties):
-            self._commit(holder, [], last=True)
-
-    def _commit(self, holder: bytes, ties: list[Tie], last: bool) -> bool:
-        try:
-            for tie in ties:
-                if not self._ties.is_stale(tie):
-                    self._operations.delete(tie.place, tie.key)
-                self._ties.drop(tie)
+    def _release(self, now: float) -> None:
+        """Give up what the ended held: of each together if there is room for that batch, or in
+        single steps; what there is no room for is tried again later."""
+        ties, pins = defaultdict(list), defaultdict(list)
+        for tie in self._ties.all():
+            ties[tie.holder].append(tie)
+        for holder, granule, _ in self._owner.pins():
+            pins[holder].append(granule)
+        for holder, until in list(self._ended.items()):
+            last = now >= until or not pins[holder]
+            steps: list[Callable[[], object]] = [partial(self._cut, tie) for tie in ties[holder]]
             if last:
-                self._owner.remove(TABLE, HOLDERS, holder)
+                steps += [partial(self._owner.unpin, holder, each) for each in pins[holder]]
+                steps.append(partial(self._owner.remove, TABLE, HOLDERS, holder))
+            done = self._commit(steps) or all(self._commit([step]) for step in steps)
+            if last and done:
+                del self._ended[holder]
+
+    def _cut(self, tie: Tie) -> None:
+        if not self._ties.is_stale(tie):
+            self._operations.delete(tie.place, tie.key)
+        self._ties.drop(tie)
+
+    def _commit(self, steps: list[Callable[[], object]]) -> bool:
+        """Commit these steps together; tell whether there was room."""
+        try:
+            for step in steps:
+                step()
             self._owner.commit()
         except ShmstoreError:
             self._owner.abort()
             return False
         except Exception as error:
             self._owner.abort()
-            presentable(error, "releasing what a process held")  # logged
+            presentable(error, "releasing what a process held")  # which logs it
             return False
-        if last:
-            del self._looked_at[holder]
         return True
 
 

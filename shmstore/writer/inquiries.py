@@ -9,7 +9,7 @@ from typing import Any
 from ..engine import NAME, Owner
 from ..errors import InvalidArgument, ProtocolError, ShmstoreError
 from ..protocol import READ_METHODS, Request
-from .border import checked_wait
+from .border import checked_pins, checked_wait
 from .holders import Holders
 from .peer import Peer
 from .waits import Waits
@@ -52,6 +52,10 @@ class Inquiries:
             if len(arguments) != 1:
                 raise ProtocolError("a hold names the start time of the process")
             return self._holders.hold(peer.pid, arguments[0])
+        if operation == "share":
+            return self._holders.share(*checked_pins(arguments))
+        if operation == "unpin":
+            return self._holders.unpin(*checked_pins(arguments))
         if operation == "stats":
             facts = {"pid": os.getpid(), "engine": NAME}
             return {**self._owner.statistics(), **facts, **self._figures()}

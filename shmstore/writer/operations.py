@@ -201,6 +201,13 @@ class Operations:
         self._write(place, key, join_map({**fields_of(found.value), **changed}), found)
         return True
 
+    def pin(self, place: Place, key: Key, holder: bytes) -> list[int] | None:
+        """Keep the value of a record where it lies for as long as the holder wants it; return
+        [granule, offset, size, version], or None if there is no record."""
+        self._ties.check(holder)
+        pinned = self._owner.pin(holder, *place, key)
+        return None if pinned is None else list(pinned)
+
     # Records of stores
 
     def upsert(self, place: Place, key: Key, value: bytes, now: int | None = None) -> int:

@@ -14,11 +14,13 @@ from ..errors import ShmstoreError
 from .border import Place
 from .catalogue import TABLE, TABLES, Catalogue, walk
 from .fields import fields_of, index_names
+from .ties import HOLDERS, Ties
 
 INVARIANTS = (
     *SEGMENT_INVARIANTS,
     "each table and namespace in the catalogue holds records, or is a declared store",
     "each index list of a store holds the records that have its value, in their order",
+    "each pin and each tie is that of a known holder",
 )
 
 
@@ -31,9 +33,19 @@ def check(owner: Owner) -> list[str]:
     if problems:
         return problems
     try:
-        return list(_check_catalogue(owner))
+        return [*_check_catalogue(owner), *_check_holders(owner)]
     except ShmstoreError as error:
         return [f"the walk over the stores ended: {error}"]
+
+
+def _check_holders(owner: Owner) -> Iterator[str]:
+    known = {item[0] for item in walk(owner, Place(TABLE, HOLDERS))}
+    for holder, granule, _ in owner.pins():
+        if holder not in known:
+            yield f"the pin of the value at granule {granule} is that of no known holder"
+    for tie in Ties(owner).all():
+        if tie.holder not in known:
+            yield f"the tie of {tie.key!r} in table {tie.place.table!r} is that of no known holder"
 
 
 def _check_catalogue(owner: Owner) -> Iterator[str]:
