@@ -30,6 +30,7 @@ from shmstore.layout import (
     NODE_LEVEL_SHIFT,
     PREV_FIELD,
     ROOT_WORD,
+    SCOPE_FIELD,
     SEGMENT_SLOTS,
     SEQ_FIELD,
     SHAPE_FIELD,
@@ -478,15 +479,22 @@ def pinned_outside(patient: Patient) -> None:
     patient.point(patient.pin()[0], GRANULE_MASK)
 
 
-@breaks(PIN, "unreadable key of 7 bytes")
+@breaks(PIN, "is no pin")
 def key_of_a_pin(patient: Patient) -> None:
     pin, _ = patient.pin()
     patient.words[pin.granule * 2 + SHAPE_FIELD] = CLASS_PIN << 43 | 7 << KEY_SIZE_SHIFT
 
 
-@breaks(PIN, "unreadable key of 11 bytes")
+@breaks(PIN, "is no pin")
 def no_granule_in_a_pin(patient: Patient) -> None:
     patient.point(patient.pin()[0], GRANULE_MASK + 1)
+
+
+@breaks(PIN, "is no pin")
+def scope_of_a_pin(patient: Patient) -> None:
+    pin, _ = patient.pin()
+    patient.words[pin.granule * 2 + SCOPE_FIELD] = 1
+    patient.reseal(pin)
 
 
 @breaks(OVERLAP, "overlap at")

@@ -15,7 +15,9 @@ import pytest
 from shmstore import pure
 from shmstore.errors import CorruptSegment, InvalidKey, StoreFull
 from shmstore.layout import (
+    CLASS_HEAD,
     CLASS_PIN,
+    DEAD,
     ENTRY_HEADER_BYTES,
     EXTENT_BYTES,
     EXTENT_END_WORD,
@@ -26,6 +28,7 @@ from shmstore.layout import (
     INSERTION_MASK,
     KIND_SHIFT,
     NEXT_INSERTION_WORD,
+    PREV_FIELD,
     ROOT_WORD,
     SEGMENT_SLOTS,
     SEQ_FIELD,
@@ -595,9 +598,13 @@ def test_a_full_store_can_be_looked_at(segment: Segment) -> None:
 def test_a_pin_that_does_not_fit_is_refused(segment: Segment) -> None:
     granule, start = pin(segment)
     fill(segment.owner, "")
-    with pytest.raises(StoreFull):
+
+    def pin_many() -> None:
         for number in range(10_000):
             segment.owner.pin(b"%d" % number, "s", "n", "id1")
+
+    with pytest.raises(StoreFull):
+        pin_many()
     segment.owner.abort()
     assert segment.owner.pins() == [(ONE, granule, len(VALUE))]
     assert segment.owner.unpin(ONE, granule)
@@ -682,8 +689,12 @@ def word(memory: mmap.mmap, at: int) -> int:
 
 
 def point(memory: mmap.mmap, granule: int) -> None:
-    [at] = pin_words(memory)
-    pack_into("<Q", memory, at * GRANULE_BYTES + ENTRY_HEADER_BYTES + len(ONE), granule)
+    [pin] = pin_words(memory)
+    point_at(memory, pin, len(ONE) + 8, granule)
+
+
+def point_at(memory: mmap.mmap, pin: int, key_size: int, granule: int) -> None:
+    pack_into("<Q", memory, pin * GRANULE_BYTES + ENTRY_HEADER_BYTES + key_size - 8, granule)
 
 
 def at_free_memory(memory: mmap.mmap, held: int) -> None:
@@ -725,6 +736,24 @@ def without_a_granule(memory: mmap.mmap, held: int) -> None:
     set_word(memory, at * 2 + SHAPE_FIELD, CLASS_PIN << KIND_SHIFT | 7 << 47)
 
 
+def made_of_a_head(memory: mmap.mmap, held: int) -> None:
+    """Its nodes would be free memory."""
+    with memoryview(memory) as data, data.cast("Q") as words:
+        for base in segment_starts(words):
+            for leading in words[base : base + SEGMENT_SLOTS].tolist():
+                granule = leading & GRANULE_MASK
+                shape = load_entry(words, granule).shape
+                if leading > VACATED and shape.kind == CLASS_HEAD and shape.key_size > 20:
+                    words[granule * 2 + SHAPE_FIELD] |= CLASS_PIN << KIND_SHIFT
+                    point_at(memory, granule, shape.key_size, held)
+                    return
+    raise AssertionError("there is no head of a long name")
+
+
+def dead_in_a_later_batch(memory: mmap.mmap, held: int) -> None:
+    set_word(memory, held * 2 + PREV_FIELD, DEAD | 1 << 40)
+
+
 def of_a_later_batch(memory: mmap.mmap, held: int) -> None:
     set_word(memory, held * 2 + SEQ_FIELD, 1 << 40)
 
@@ -757,6 +786,8 @@ def never_inserted(memory: mmap.mmap, held: int) -> None:
         outside,
         beyond_all_granules,
         without_a_granule,
+        made_of_a_head,
+        dead_in_a_later_batch,
         of_a_later_batch,
         larger_than_the_memory,
         larger_than_its_block,
@@ -769,7 +800,7 @@ def test_a_pin_of_what_is_no_record_is_not_taken_over(
 ) -> None:
     granule, _ = pin(segment)
     replaced(segment)
-    segment.put("around", b"holds an entry".ljust(16, b".") + bytes(3000))
+    segment.put("around", b"holds an entry".ljust(16, b".") + bytes(3000), "table of a long name")
     with copy_of(segment.memory) as memory:
         damage(memory, granule)
         assert segment.engine.check_segment(memory) != []

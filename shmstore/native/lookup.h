@@ -91,16 +91,20 @@ load_pin(const struct memory *memory, uint64_t entry, struct pin_key *key, uint6
     uint64_t offset;
     enum status status = find_key(memory, entry, &shape, &offset, fault);
     key->size = shape.key_size;
-    if (status == FINE && key->size >= PIN_GRANULE_BYTES && key->size <= sizeof key->bytes) {
+    if (status != FINE) {
+        return status;
+    }
+    /* Not to be taken for a pin: a head, whose nodes would be free memory then. */
+    if (key->size >= PIN_GRANULE_BYTES && key->size <= sizeof key->bytes &&
+        word_load(memory, entry + SCOPE_FIELD) == PIN_SCOPE) {
         bytes_load(memory, offset, key->bytes, key->size);
         memcpy(granule, key->bytes + key->size - PIN_GRANULE_BYTES, PIN_GRANULE_BYTES);
         if (*granule <= GRANULE_MASK) {
             return FINE;
         }
     }
-    return status != FINE
-               ? status
-               : fail(fault, DAMAGED, "a pin has an unreadable key of %zu bytes", key->size);
+    return fail(fault, DAMAGED, "the entry at granule %llu is no pin",
+                (unsigned long long)(entry / WORDS_PER_GRANULE));
 }
 
 /* The hash that leads to the word of an entry whose header lies inside. */

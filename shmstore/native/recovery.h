@@ -336,7 +336,9 @@ note_pinned(const struct recovery *recovery, uint64_t granule, bool reached)
     if (status != FINE) {
         return status;
     }
-    if (!shape_is_record(&entry.shape) || entry.seq > recovery->committed || entry.insertion == 0 ||
+    if (!shape_is_record(&entry.shape) || blockmap_has(&recovery->nodes, granule) ||
+        entry.seq > recovery->committed ||
+        (entry.prev & DEAD && (entry.prev ^ DEAD) > recovery->committed) || entry.insertion == 0 ||
         entry.insertion >= recovery->next_insertion) {
         return fail(recovery->fault, DAMAGED, "a pin names granule %llu, where no record is",
                     (unsigned long long)granule);

@@ -50,10 +50,10 @@ from .records import (
     key_parts,
     list_name,
     load_key,
+    load_pin,
     load_shape,
     load_sort,
     load_value,
-    split_pin_key,
     visible,
 )
 
@@ -181,8 +181,8 @@ class Lookup:
         return numbers[0], Node.parse(numbers[1:])
 
     def load_pin(self, entry: int) -> tuple[bytes, int]:
-        """Return (holder, granule) of the pin at word ``entry``. Errors: ``Damaged``."""
-        return split_pin_key(load_key(self._data, entry, load_shape(self._words, entry)))
+        """Return (holder, granule) of the pin at word ``entry``."""
+        return load_pin(self._words, self._data, entry)
 
     def _listed(
         self,

@@ -69,4 +69,3 @@ class Pins:
             "pinned_bytes": blocks * GRANULE_BYTES,
             "held_bytes": sum(held.values()) * GRANULE_BYTES,
         }
-

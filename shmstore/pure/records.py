@@ -34,7 +34,9 @@ from ..layout import (
     KIND_SORTED,
     NAME_BYTES_MAX,
     PIN_GRANULE_BYTES,
+    PIN_SCOPE,
     PREV_FIELD,
+    SCOPE_FIELD,
     SEQ_FIELD,
     SHAPE_FIELD,
     SORT_BIAS,
@@ -200,6 +202,19 @@ def store_entry(data: memoryview, entry: Entry, key: bytes, sort: int | None, va
     data[start : start + shape.value_size] = value
 
 
+def load_pin(words: memoryview, data: memoryview, entry: int) -> tuple[bytes, int]:
+    """Return (holder, granule) of the pin at word ``entry``. Errors: ``Damaged``."""
+    shape = load_shape(words, entry)
+    key = load_key(data, entry, shape)
+    size = len(key) - PIN_GRANULE_BYTES
+    granule = int.from_bytes(key[max(size, 0) :], "little")
+    # Not to be taken for a pin: a head, whose nodes would be free memory then.
+    sound = 0 <= size <= HOLDER_BYTES_MAX and granule <= GRANULE_MASK
+    if not sound or words[entry + SCOPE_FIELD] != PIN_SCOPE:
+        raise Damaged(f"the entry at granule {entry * WORD_BYTES // GRANULE_BYTES} is no pin")
+    return key[:size], granule
+
+
 def entry_checksum(words: memoryview, data: memoryview, entry: Entry) -> int:
     """Return the CRC-32 the entry should carry: of its fixed fields, key, sort word and value."""
     shape, offset = entry.shape, entry.granule * GRANULE_BYTES
@@ -284,15 +299,6 @@ def holder_name(holder: object) -> bytes:
 def pin_key(holder: bytes, granule: int) -> bytes:
     """Return the key of the pin by which a holder keeps a block."""
     return holder + granule.to_bytes(PIN_GRANULE_BYTES, "little")
-
-
-def split_pin_key(key: bytes) -> tuple[bytes, int]:
-    """Return (holder, granule) of a pin's key. Errors: ``Damaged``."""
-    size = len(key) - PIN_GRANULE_BYTES
-    granule = int.from_bytes(key[max(size, 0) :], "little")
-    if not 0 <= size <= HOLDER_BYTES_MAX or granule > GRANULE_MASK:
-        raise Damaged(f"a pin has an unreadable key of {len(key)} bytes")
-    return key[:size], granule
 
 
 def _name(text: object, what: str) -> bytes:

@@ -223,7 +223,9 @@ class _Recovery:
             entry = load_entry(self._words, granule)
             if (
                 not entry.shape.is_record
+                or granule in self._nodes
                 or entry.seq > self._committed
+                or (entry.prev & DEAD and entry.prev ^ DEAD > self._committed)
                 or not 0 < entry.insertion < self._next_insertion
             ):
                 raise Damaged(f"a pin names granule {granule}, where no record is")

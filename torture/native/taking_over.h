@@ -36,6 +36,8 @@ static const char *const EXCLUDED[] = {
     "does not belong to its parent",
     "a node begins with",
     "of no kind there is",
+    "which is no record",
+    "is no pin",
 };
 
 /* Let the check look at the segment that was taken over. */
@@ -79,13 +81,34 @@ walk_list(uint64_t *random, struct fault *fault)
     return status;
 }
 
+/* Share or take away one of the pins there are. */
+static enum status
+change_pin(uint64_t *random, struct fault *fault)
+{
+    static const struct span holders[] = {{"one", 3}, {"other", 5}};
+    const struct blockmap *entries = &owner.staging.heap.pinned.entries;
+    const struct blockmap_item *pin = NULL;
+    struct span holder = holders[draw(random, 2)];
+    bool changed;
+    size_t at = 0;
+    for (size_t left = entries->count ? draw(random, (uint32_t)entries->count) + 1 : 0; left;
+         left--) {
+        pin = blockmap_next(entries, &at);
+    }
+    if (pin == NULL) {
+        return FINE;
+    }
+    return draw(random, 3) ? pins_remove(&owner.staging, holder, pin->value, &changed, fault)
+                           : pins_share(&owner.staging, holder, pin->value, &changed, fault);
+}
+
 static enum status
 operate(uint64_t *random, struct fault *fault)
 {
     bool sorted = operates_on_sorted = draw(random, 2), more;
     uint32_t number = draw(random, sorted ? SORTED_MAX : RECORDS_MAX);
     uint64_t count;
-    switch (draw(random, 8)) {
+    switch (draw(random, 10)) {
     case 0:
     case 1:
     case 2:
@@ -101,6 +124,10 @@ operate(uint64_t *random, struct fault *fault)
         return heap_settle(&owner.staging.heap, &more, fault);
     case 6:
         return owner_commit(&owner, fault);
+    case 7:
+        return pin_record(&owner, sorted, number, fault);
+    case 8:
+        return change_pin(random, fault);
     default:
         if (draw(random, 4)) {
             owner_abort(&owner);

@@ -9,7 +9,7 @@
 #include "check.h"
 #include "owner.h"
 
-#define TEMPLATES_MAX 16
+#define TEMPLATES_MAX 20
 #define RECORDS_MAX 34
 #define SORTED_MAX 14
 #define ENTRIES_MAX 160
@@ -166,6 +166,16 @@ remove_record(struct owner *owner, bool sorted, uint32_t number, struct fault *f
                         &removed, fault);
 }
 
+static enum status
+pin_record(struct owner *owner, bool sorted, uint32_t number, struct fault *fault)
+{
+    struct text key = key_text(sorted ? 's' : 'k', number);
+    struct lead lead = lead_to(&owner->lookup, sorted ? SORTED : PLAIN, &key);
+    struct entry entry;
+    bool found;
+    return owner_pin(owner, (struct span){"one", 3}, &lead, &entry, &found, fault);
+}
+
 /* Where things are */
 
 static void
@@ -204,6 +214,11 @@ mark_nodes(struct template *template, const struct memory *memory, const struct 
 static void
 mark_entry(struct template *template, const struct memory *memory, uint64_t granule)
 {
+    for (size_t i = 0; i < template->entry_count; i++) {
+        if (template->entries[i] == granule) {
+            return; /* pinned twice, or the index leads to it, too */
+        }
+    }
     struct fault fault;
     struct entry entry;
     uint64_t word = granule * WORDS_PER_GRANULE, count;
@@ -220,6 +235,11 @@ mark_entry(struct template *template, const struct memory *memory, uint64_t gran
         struct leaf_or_inner root;
         must(load_head(memory, word, &count, &root, &fault), "a head", &fault);
         mark_nodes(template, memory, &root);
+    }
+    if (shape_class(&entry.shape) == CLASS_PIN && !(entry.prev & DEAD)) {
+        struct pin_key key;
+        must(load_pin(memory, word, &key, &granule, &fault), "a pin", &fault);
+        mark_entry(template, memory, granule);
     }
 }
 
@@ -319,6 +339,25 @@ remove_records(struct owner *owner, uint32_t from, uint32_t to)
     }
 }
 
+/* Pin some of them, those that are pinned already by one more; take other pins away. */
+static void
+pin_records(struct owner *owner, uint32_t from, uint32_t to)
+{
+    struct fault fault;
+    const struct blockmap_item *pin;
+    bool changed;
+    for (size_t at = 0; (pin = blockmap_next(&owner->staging.heap.pinned.entries, &at));) {
+        must(at % 2 ? pins_share(&owner->staging, (struct span){"other", 5}, pin->value, &changed,
+                                 &fault)
+                    : pins_remove(&owner->staging, (struct span){"one", 3}, pin->value, &changed,
+                                  &fault),
+             "a change of a pin", &fault);
+    }
+    for (uint32_t number = from; number < to; number++) {
+        must(pin_record(owner, number % 2, number, &fault), "pin", &fault);
+    }
+}
+
 static void
 make_templates(void)
 {
@@ -355,6 +394,20 @@ make_templates(void)
     remove_records(&owner, 7, 14);
     change_records(&owner, 10, 20);
     watch_stores(5); /* while the batch is published */
+    commit(&owner);
+    watch_stores(0);
+    keep_template(true);
+    pin_records(&owner, 0, 6);
+    commit(&owner);
+    keep_template(true);
+    remove_records(&owner, 0, 3);
+    change_records(&owner, 3, 5);
+    commit(&owner);
+    keep_template(true);
+    pin_records(&owner, 15, 19);
+    change_records(&owner, 15, 17);
+    remove_records(&owner, 17, 20);
+    watch_stores(8); /* while a batch is published that pins, unpins and replaces */
     commit(&owner);
     watch_stores(0);
     keep_template(true);
