@@ -29,6 +29,7 @@ class Suite:
 
     def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         self._pytester = pytester
+        self.setenv = monkeypatch.setenv
         self.path = pytester.path
         monkeypatch.setenv(steps.VARIABLE, str(pytester.path / "notes"))
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -43,6 +44,11 @@ class Suite:
             path = self.path / f"{name}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(HEAD + textwrap.dedent(source))
+
+    def write_plain(self, **files: str) -> None:
+        """Write Python files by their names, without that head."""
+        for name, source in files.items():
+            (self.path / f"{name}.py").write_text(textwrap.dedent(source))
 
     def ini(self, **options: str) -> None:
         """Write the configuration of the suite."""

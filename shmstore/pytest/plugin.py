@@ -157,6 +157,10 @@ class Hooks:
 
     # Workers, as the controller of xdist sees them.
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> None:
+        self._run.begin()
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         node.workerinput[INPUT] = self._run.worker_input()

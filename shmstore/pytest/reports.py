@@ -49,14 +49,10 @@ def _table(results: dict[Any, Any], readers: dict[Any, Any]) -> list[str]:
     for key, result in results.items():
         waits = {name: waited[key] for name, waited in readers.items() if key in waited}
         others = [name for name in waits if name != result["worker"]]
-        figures = (
-            ("failed", "")
-            if result["state"] == FAILED
-            else (
-                f"{result['seconds']:.3f}",
-                f"{result['bytes']:,}",
-            )
-        )
+        if result["state"] == FAILED:
+            figures = ("skipped" if result["failure"]["outcome"] == "skip" else "failed", "")
+        else:
+            figures = (f"{result['seconds']:.3f}", f"{result['bytes']:,}")
         rows.append(
             (
                 result["label"],

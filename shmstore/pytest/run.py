@@ -7,12 +7,15 @@ xdist, or on another machine, the process that needs it starts one of its own.
 from __future__ import annotations
 
 import os
+import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .. import runtime
 from ..errors import ProcessUnseen, ShmstoreError
 from .errors import NotSharedWarning
 
@@ -26,6 +29,7 @@ RUN: pytest.StashKey[Run] = pytest.StashKey()
 """Where the configuration of pytest has the run."""
 INPUT = "shmstore"
 """Under which name a worker finds the address in what the controller gives it."""
+BIND_SECONDS_MAX = 5.0
 ELSEWHERE = (
     "a worker runs where the store of the run cannot be reached, on another machine or in another "
     "container: it computes its shared fixtures itself"
@@ -43,6 +47,7 @@ class Run:
         self.capacity: str = config.getini("shmstore_capacity")
         self._given: dict[str, str] | None = None if given is None else given.get(INPUT)
         self._process = os.getpid()
+        self._bound: runtime.Bound | None = None
         self._server: Server | None = None
         self._client: Client | None = None
 
@@ -72,14 +77,27 @@ class Run:
         return connect(self.client.address)
 
     def worker_input(self) -> dict[str, str]:
-        """Return what a worker is to be told; controller only. Starts the server, lazily.
+        """Return what a worker is to be told; controller only.
 
-        Where none can be started nobody may need it: those who do will say what is wrong.
+        Here and in begin(), what goes wrong may matter to nobody: who needs the store will try to
+        start one, and say why that cannot be done.
         """
-        try:
-            return {"address": self._started(lazy=True).address, "machine": _machine()}
-        except (ShmstoreError, OSError):
-            return {}
+        with suppress(ShmstoreError, OSError):
+            if self._bound is None:
+                self._bound = runtime.bind(self.name, time.monotonic() + BIND_SECONDS_MAX)
+            return {"address": self._bound.address, "machine": _machine()}
+        return {}
+
+    def begin(self) -> None:
+        """Start the server of what workers were told, lazily; controller only.
+
+        Its import takes long: this is the time for it, while the workers come up.
+        """
+        if self._bound is not None and self._server is None:
+            from ..server.server import start_on
+
+            with suppress(ShmstoreError, OSError):
+                self._server = start_on(self._bound, self.name, self.capacity)
 
     def close(self) -> None:
         """Hang up, and end the server if it is this process's. Nothing in a forked child."""
@@ -88,6 +106,9 @@ class Run:
                 self._client.close()
             if self._server is not None:
                 self._server.close()
+            elif self._bound is not None:
+                runtime.unlink(self._bound)
+                self._bound.listener.close()
 
     def _connected(self) -> Client:
         from ..client import connect
@@ -100,14 +121,11 @@ class Run:
                 client.close()
             self._given = None
             warnings.warn(NotSharedWarning(ELSEWHERE), stacklevel=2)
-        return self._started(lazy=False).connect()
-
-    def _started(self, *, lazy: bool) -> Server:
         if self._server is None:
             from ..server import start
 
-            self._server = start(self.name, self.capacity, lazy)
-        return self._server
+            self._server = start(self.name, self.capacity)
+        return self._server.connect()
 
 
 def _is_here(given: dict[str, str]) -> bool:

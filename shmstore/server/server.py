@@ -41,15 +41,10 @@ def start(
     """
     deadline = time.monotonic() + check_timeout(timeout)
     chosen = f"{os.getpid()}-{os.urandom(4).hex()}" if name is None else runtime.check_name(name)
-    size = segment.parse_capacity(capacity)
-    with supervisor.fork_lock, ExitStack() as on_failure:
+    segment.parse_capacity(capacity)
+    with supervisor.fork_lock:
         bound = runtime.bind(chosen, deadline)
-        on_failure.callback(bound.listener.close)
-        on_failure.callback(runtime.unlink, bound)
-        memory_fd = segment.create(size)
-        on_failure.callback(os.close, memory_fd)
-        watching = Supervisor(bound, memory_fd, lazy)
-        on_failure.pop_all()
+        watching = _supervised(bound, capacity, lazy)
     server = Server(chosen, bound.address, watching, timeout)
     try:
         if not lazy:
@@ -58,6 +53,27 @@ def start(
         server.close()
         raise
     return server
+
+
+def start_on(bound: runtime.Bound, name: str, capacity: int | str) -> Server:
+    """Start a server lazily, as start() does, on a socket that was bound to its name before.
+
+    Who has connected to it meanwhile is served. The socket is gone if this raises.
+    """
+    with supervisor.fork_lock:
+        watching = _supervised(bound, capacity, lazy=True)
+    return Server(name, bound.address, watching, TIMEOUT_SECONDS)
+
+
+def _supervised(bound: runtime.Bound, capacity: int | str, lazy: bool) -> Supervisor:
+    with ExitStack() as on_failure:
+        on_failure.callback(bound.listener.close)
+        on_failure.callback(runtime.unlink, bound)
+        memory_fd = segment.create(segment.parse_capacity(capacity))
+        on_failure.callback(os.close, memory_fd)
+        watching = Supervisor(bound, memory_fd, lazy)
+        on_failure.pop_all()
+    return watching
 
 
 class Server:

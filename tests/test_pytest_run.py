@@ -1,0 +1,174 @@
+"""The store of a run: who starts it, who finds it, what is shown of it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+COMPUTED_ONCE = """
+    @shared_fixture
+    def data():
+        note("computed")
+        return os.getpid()
+
+    @BOTH
+    def test_it(data, worker): pass
+"""
+
+
+def test_runs_do_not_meet(suite):
+    suite.write(
+        test_it="""
+        @shared_fixture
+        def data(request):
+            run = os.environ["RUN"]
+            note(f"computed {run}")
+            await_note("computed one" if run == "two" else "computed two")
+            return run
+
+        @BOTH
+        def test_it(data, worker, shm_table):
+            assert data == os.environ["RUN"]
+            assert shm_table.setdefault("run", data) == data
+        """
+    )
+    processes = []
+    for run in ("one", "two"):
+        suite.setenv("RUN", run)
+        processes.append(suite.start("--testrunuid=same"))
+    for process in processes:
+        shown, _ = process.communicate()
+        assert process.returncode == 0, shown.decode()
+    assert sorted(suite.noted) == ["computed one", "computed two"]
+
+
+@pytest.mark.parametrize("what", ['"machine"] = "another"', '"address"] = "/nowhere"'])
+def test_workers_elsewhere_compute_their_own(suite, what):
+    suite.write(
+        conftest=f"""
+        @pytest.hookimpl(optionalhook=True, trylast=True)
+        def pytest_configure_node(node):
+            if node.gateway.id == "gw1":
+                node.workerinput["shmstore"][{what}
+        """,
+        test_it=COMPUTED_ONCE
+        + """
+    @pytest.mark.on("gw1")
+    def test_more(data, shm_table): pass
+    """,
+    )
+    result = suite.run()
+    result.assert_outcomes(passed=3, warnings=1)
+    result.stdout.fnmatch_lines(["*NotSharedWarning: a worker runs where the store of the run*"])
+    assert sorted(suite.notes) == ["gw0 computed", "gw1 computed"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_does_not_use_it_imports_little(suite, workers):
+    suite.write_plain(
+        conftest="""
+        import sys
+        from tests.steps import note
+
+        def pytest_unconfigure(config):
+            note(" ".join(name for name in sys.modules if name.startswith("shmstore")))
+        """,
+        test_it="def test_it(): pass",
+    )
+    result = suite.run(workers=workers, pinned=False)
+    result.assert_outcomes(passed=1)
+    workers_and_controller = suite.notes
+    assert len(workers_and_controller) == 1 + workers
+    for line in workers_and_controller:
+        name, *modules = line.split()
+        assert "shmstore.pytest.plugin" in modules
+        # The controller of xdist loads the rest while it waits for its workers.
+        assert ("shmstore.engine" in modules) == (name == "main" and workers > 0)
+
+
+def test_the_header_names_the_store(suite):
+    suite.write(
+        test_it="""
+        def test_it(shm_client):
+            note(shm_client.address)
+        """
+    )
+    shown = suite.run().stdout.str()
+    [name] = re.findall(r"^shmstore: (\S+), up to 1GiB, for shared fixtures$", shown, re.MULTILINE)
+    assert suite.noted[0].endswith(f"/{name}.sock")
+
+
+@pytest.mark.parametrize("option", ["-v", "--shared-durations", "-q"])
+def test_the_report(suite, option):
+    suite.write(
+        test_it="""
+        @shared_fixture
+        def data(request):
+            note("computing")
+            client = request.getfixturevalue("shm_client")
+            while client.stats()["waits"] == 0:
+                pass
+            return bytes(10_000)
+
+        @shared_fixture(params=[3])
+        def failing(request):
+            raise ValueError
+
+        @shared_fixture
+        def skipping(request):
+            pytest.skip("why not")
+
+        def test_owner(data, failing): pass
+
+        def test_skip(skipping): pass
+
+        @pytest.mark.on("gw1")
+        def test_reader(request):
+            await_note("computing")
+            request.getfixturevalue("data")
+        """
+    )
+    result = suite.run(option)
+    result.assert_outcomes(passed=1, errors=1, skipped=1)
+    if option == "-q":
+        assert "shared fixtures" not in result.stdout.str()
+        return
+    result.stdout.fnmatch_lines(["*= shared fixtures =*", "fixture * by * seconds *"])
+    rows = [line.split() for line in result.stdout.lines]
+    [data] = [row for row in rows if row[:2] == ["data", "gw0"]]
+    seconds, size, readers, waited = data[2:]
+    assert float(seconds) > 0
+    assert int(size.replace(",", "")) > 10_000
+    assert int(readers) == 1
+    assert float(waited) > 0
+    assert ["failing[3]", "gw0", "failed", "0", "0.000"] in rows
+    assert ["skipping", "gw0", "skipped", "0", "0.000"] in rows
+
+
+def test_a_run_in_a_run(suite):
+    suite.write(
+        inner="""
+        @shared_fixture
+        def data():
+            note("inner")
+            return "inner"
+
+        def test_inner(data):
+            assert data == "inner"
+        """,
+        test_it="""
+        @shared_fixture
+        def data():
+            note("outer")
+            return "outer"
+
+        def test_outer(data):
+            assert pytest.main(["-p", "no:cacheprovider", "inner.py"]) == 0
+
+        def test_after(data):
+            assert data == "outer"
+        """,
+    )
+    suite.run(workers=1).assert_outcomes(passed=2)
+    assert suite.noted == ["outer", "inner"]
