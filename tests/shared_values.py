@@ -93,6 +93,16 @@ class Equal:
         return hash(self._other)
 
 
+class Caseless(str):
+    """A key that equals more than its text, or less."""
+
+    def __eq__(self, other):
+        return isinstance(other, str) and self.lower() == other.lower()
+
+    def __hash__(self):
+        return hash(self.lower())
+
+
 class Indexed(Equal):
     """As the integers of numpy are."""
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from shmstore.pytest.values import Options, SharedSequence, load, store
 from shmstore.pytest.values.keys import NoTableKey, exact_key, key_of, table_key
 from tests.local import Local
-from tests.shared_values import Equal, Indexed, Moment, Number, Point, Text, same
+from tests.shared_values import Caseless, Equal, Indexed, Moment, Number, Point, Text, same
 
 UTC = timezone.utc
 EAST = timezone(timedelta(hours=5))
@@ -115,6 +115,17 @@ def test_lookups(shared):
         for look in (mapping.__getitem__, mapping.__contains__, mapping.get):
             with pytest.raises(TypeError, match="unhashable"):
                 look(unhashable)
+
+
+def test_keys_without_a_hash_are_refused_even_if_there_are_no_rows(shared):
+    with pytest.raises(TypeError, match="unhashable"):
+        shared({}).get([])
+
+
+def test_a_text_that_equals_more_than_itself(shared):
+    mapping = shared({"a": 1, "B": 2})
+    assert Caseless("A") in mapping
+    assert Caseless("b") not in mapping  # as in a dict: the hash differs
 
 
 def test_each_touch_gives_a_row_of_its_own(shared):
@@ -258,6 +269,8 @@ def test_keys_of_many_types(shared):
         (datetime(2024, 1, 1, tzinfo=UTC), [datetime(2024, 1, 1, 1, tzinfo=BERLIN)]),
         (datetime(2024, 1, 1), [datetime(2024, 1, 1, fold=1), Moment(2024, 1, 1)]),
         (time(1), [time(1, fold=1)]),
+        (frozenset([8, 16]), [frozenset([16, 8])]),
+        ("a", [Caseless("a"), Caseless("A")]),
         (PurePosixPath("a/b"), [Path("a/b")]),
         (Path("a/b"), [PurePosixPath("a/b")]),
     ],
@@ -276,7 +289,12 @@ def test_a_row_is_found_by_whatever_equals_its_key(shared, key, equals):
     "key",
     [
         *(math.nan, (math.nan,), Decimal("NaN"), object(), Number, BERLIN, range(3), Equal("b")),
-        *(datetime(2024, 1, 1, tzinfo=BERLIN), datetime(1, 1, 1, tzinfo=EAST), time(1, tzinfo=UTC)),
+        *(
+            Caseless("B"),
+            datetime(2024, 1, 1, tzinfo=BERLIN),
+            datetime(1, 1, 1, tzinfo=EAST),
+            time(1, tzinfo=UTC),
+        ),
         *("x" * 70_000, b"x" * 70_000, Decimal("1E+99999"), PureWindowsPath("a"), 2, "A", b"b"),
         *(complex(math.nan, 1), datetime(2024, 1, 1, tzinfo=UTC), date(2024, 1, 1), Indexed(2)),
     ],

@@ -198,9 +198,16 @@ def test_the_default_limit_is_a_megabyte(client):
     assert store(client, TABLE, "k", records(2000, 550)).form == "dict"
 
 
+def test_rows_are_written_many_at_a_time_but_not_all(client):
+    store(client, TABLE, "k", dict.fromkeys(map(str, range(3000)), 1), AS_TABLE)
+    assert client.requests.count("put_many") == 3
+    store(client, TABLE, "k", dict.fromkeys(range(6), "x" * 100_000), AS_TABLE)
+    assert client.requests.count("put_many") == 3 + 2
+
+
 def test_one_value_of_rows_can_be_stored_as_another(client):
     store(client, TABLE, "k", {2: "b", 1: "a"}, AS_TABLE)
-    store(client, TABLE, "l", load(client, TABLE, "k"))
+    assert store(client, TABLE, "l", load(client, TABLE, "k"), AS_TABLE).form == "dict"
     store(client, TABLE, "m", [load(client, TABLE, "k")])
     assert same(load(client, TABLE, "l"), {2: "b", 1: "a"})
     assert same(load(client, TABLE, "m"), [{2: "b", 1: "a"}])
@@ -264,20 +271,28 @@ def test_rows_that_share_nearly_all_they_hold_are_no_rows(client, made):
 
 def test_rows_with_buffers(client):
     value = {number: [memoryview(bytes([number]) * 200)] for number in range(20)}
-    store(client, TABLE, "k", value, AS_TABLE._replace(buffer_bytes=100))
+    stored = store(client, TABLE, "k", value, AS_TABLE._replace(buffer_bytes=100))
+    assert stored.size > 20 * 200
     got = load(client, TABLE, "k")
     assert [bytes(row[0]) for row in got.values()] == [bytes([n]) * 200 for n in range(20)]
     remove(client, TABLE, "k")
     assert tables(client) == set()
 
 
+def test_keys_beside_the_rows_go_with_them(client):
+    store(client, TABLE, "k", {1.0: 1, Path("a"): 2}, AS_TABLE)
+    assert len(tables(client)) == 4
+    remove(client, TABLE, "k")
+    assert tables(client) == set()
+
+
 def test_an_error_in_a_row_names_it_and_leaves_nothing(client):
-    value = records(3000)
-    value["sku2900"]["tags"].append(lambda: 1)
-    for options in (AS_TABLE, SMALL_TABLES):
+    for row, options in (("sku2900", AS_TABLE), ("sku2900", SMALL_TABLES), ("sku0", SMALL_TABLES)):
+        value = records(3000)
+        value[row]["tags"].append(lambda: 1)
         with pytest.raises(NotShareable) as caught:
             store(client, TABLE, "k", value, options._replace(name="catalogue"))
-        assert caught.value.details["path"] == "catalogue['sku2900']['tags'][1]"
+        assert caught.value.details["path"] == f"catalogue[{row!r}]['tags'][1]"
         assert tables(client) == set()
 
 
@@ -340,6 +355,23 @@ def test_a_full_store_keeps_what_it_had(client, value):
         store(client, TABLE, "k", value)
     assert load(client, TABLE, "k") == records(50)
     assert tables(client) == before
+
+
+def test_a_record_that_cannot_be_written_takes_its_parts_with_it(client, monkeypatch):
+    store(client, TABLE, "k", records(3), AS_TABLE)
+    before = tables(client)
+    call = client.call
+
+    def failing(operation, arguments, convert):
+        if arguments[0] == TABLE:
+            raise StoreFull("no room for the record")
+        return call(operation, arguments, convert)
+
+    monkeypatch.setattr(client, "call", failing)
+    with pytest.raises(StoreFull):
+        store(client, TABLE, "k", records(4), AS_TABLE)
+    assert tables(client) == before
+    assert load(client, TABLE, "k") == records(3)
 
 
 def test_a_part_that_is_too_large_is_named(client, monkeypatch):

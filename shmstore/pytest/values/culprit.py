@@ -10,7 +10,7 @@ from .errors import NotShareable
 from .survey import CONTAINERS
 
 STEPS_MAX = 100
-"""How far inside it is looked for: each step dumps what is left."""
+"""How many containers and objects inside each other are looked into: each dumps what is left."""
 STEPS_SHOWN_MAX = 8
 _ADVICE = "return plain data from the fixture, and make of it what is needed where it is used"
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
@@ -27,6 +27,18 @@ class Refused(Exception):
         """Whether it is of no use to look for the part that is at fault."""
 
 
+class _Suspect:
+    """A part that is refused, while it is looked into."""
+
+    def __init__(self, step: str, part: Any, refused: Refused, objects: bool) -> None:
+        self.step = step
+        self.part = part
+        self.refused = refused
+        self.parts = iter(()) if refused.whole else _parts(part, objects)
+        self.to_blame = True
+        """Whether no part of it was refused so far."""
+
+
 def not_shareable(
     value: Any, name: str, refused: Refused, dump: Callable[[Any], object], objects: bool
 ) -> NotShareable:
@@ -35,29 +47,49 @@ def not_shareable(
     ``objects`` are looked into, too, not only containers. Takes time in proportion to size and
     depth.
     """
-    steps = [name]
-    seen = {id(value)}
-    while not refused.whole and len(steps) <= STEPS_MAX:
-        for step, part in _parts(value, objects):
-            if type(part) in _SCALARS or id(part) in seen:
-                continue
-            try:
-                dump(part)
-            except Refused as inner:
-                steps.append(step)
-                seen.add(id(part))
-                value, refused = part, inner
-                break
-        else:
-            break
+    path = _innermost(_Suspect(name, value, refused, objects), dump, objects)
+    steps = [suspect.step for suspect in path]
     if len(steps) > STEPS_SHOWN_MAX:
         steps[STEPS_SHOWN_MAX - 1 : -1] = ["..."]
-    kind = type(value)
+    kind = _type_name(type(path[-1].part))
     return NotShareable(
-        f"{''.join(steps)} cannot be shared: {_type_name(kind)} {refused}; {_ADVICE}",
+        f"{''.join(steps)} cannot be shared: {kind} {path[-1].refused}; {_ADVICE}",
         path="".join(steps),
-        type=_type_name(kind),
+        type=kind,
     )
+
+
+def _innermost(whole: _Suspect, dump: Callable[[Any], object], objects: bool) -> list[_Suspect]:
+    """Return the way to a part that is refused though none of its parts is."""
+    path = [whole]
+    seen = {id(whole.part)}
+    while path and len(path) <= STEPS_MAX:
+        inner = _refused_part(path[-1], seen, dump, objects)
+        if inner is not None:
+            seen.add(id(inner.part))
+            path.append(inner)
+        elif path[-1].to_blame:
+            return path
+        else:
+            path.pop()  # refused for the sake of what contains it
+    return path or [whole]
+
+
+def _refused_part(
+    suspect: _Suspect, seen: set[int], dump: Callable[[Any], object], objects: bool
+) -> _Suspect | None:
+    for step, part in suspect.parts:
+        if type(part) in _SCALARS:
+            continue
+        if id(part) in seen:
+            suspect.to_blame = False
+            continue
+        try:
+            dump(part)
+        except Refused as refused:
+            suspect.to_blame = False
+            return _Suspect(step, part, refused, objects)
+    return None
 
 
 def _type_name(kind: type) -> str:

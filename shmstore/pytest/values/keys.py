@@ -106,12 +106,7 @@ def _plainest_number(key: Any) -> Any:
     if type(key) is Decimal and abs(key.adjusted()) > _EXPONENT_MAX:
         raise NoTableKey(key)
     ratio = Fraction(key)
-    if ratio.denominator == 1:
-        return ratio.numerator
-    try:
-        return float(ratio) if float(ratio) == ratio else ratio
-    except OverflowError:
-        return ratio
+    return ratio.numerator if ratio.denominator == 1 else ratio
 
 
 def _of_known_type(key: Any) -> Any:
