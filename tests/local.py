@@ -69,6 +69,19 @@ class Local:
     ) -> Result:
         return convert(self.submit(operation, arguments).result())
 
+    def view(self, table: str, namespace: str, key: Any, version: int) -> memoryview | None:
+        """Return a copy of what a view would show: nothing pins it."""
+        value = Table(self, table, namespace).get(key)
+        return memoryview(value) if type(value) is bytes else None
+
+    def wait_changed(self, arguments: list[Any], timeout: float | None) -> int:
+        """Refuse: nobody else could change anything."""
+        raise NotImplementedError
+
+    def holder(self) -> bytes:
+        """Refuse: nobody watches for the end of this process."""
+        raise NotImplementedError
+
     def submit(self, operation: str, arguments: list[Any]) -> Done:
         self.requests.append(operation)
         arguments = message_unpack(message_pack(arguments))

@@ -27,6 +27,7 @@ from shmstore.pytest.values.keeping import _Writing
 from shmstore.pytest.values.tabular import ROWS_MIN
 from tests.local import Local
 from tests.shared_values import UNPICKLED, User, same
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parent.parent
 TABLE = "values"
@@ -108,7 +109,7 @@ def test_the_size_counts_body_and_buffers(client):
     assert store(client, TABLE, "k", b"x" * 300_000).size == 300_005
 
 
-def test_large_buffers_and_bodies_are_views(client):
+def test_large_buffers_and_bodies_have_records_of_their_own(client):
     store(client, TABLE, "k", {"a": memoryview(b"ab" * 50_000), "b": "x" * 100_000})
     got = load(client, TABLE, "k")
     assert bytes(got["a"]) == b"ab" * 50_000
@@ -339,12 +340,34 @@ def test_who_uses_rows_that_are_gone_is_told(client, goes):
     assert "was removed" in repr(mapping)
 
 
-def test_a_view_outlives_its_value(client):
-    store(client, TABLE, "k", memoryview(b"ab" * 50_000))
-    view = load(client, TABLE, "k")
-    remove(client, TABLE, "k")
-    store(client, TABLE, "k", memoryview(b"cd" * 50_000))
+def test_who_comes_too_late_for_the_parts_is_told(client):
+    for value in ([memoryview(bytes(100_000))], "x" * 100_000):
+        store(client, TABLE, "k", value, Options(name="data"))
+        record = client.table(TABLE)["k"]
+        remove(client, TABLE, "k")
+        client.table(TABLE)["k"] = record  # as if it had been read just before
+        with pytest.raises(ValueGone, match="data was removed"):
+            load(client, TABLE, "k")
+
+
+def test_a_view_outlives_its_value_and_its_client(server):
+    with server.connect() as client:
+        store(client, TABLE, "k", memoryview(b"ab" * 50_000))
+        view = load(client, TABLE, "k")
+        assert client.stats()["pins"] == 1
+        remove(client, TABLE, "k")
+        store(client, TABLE, "k", memoryview(b"cd" * 50_000))
     assert bytes(view) == b"ab" * 50_000
+
+
+def test_what_cannot_be_pinned_is_a_copy(server, monkeypatch):
+    monkeypatch.setattr("shmstore.pipe.windows.VIEWS_MAX", 1)
+    with server.connect() as client:
+        store(client, TABLE, "k", [memoryview(b"ab" * 50_000), memoryview(b"cd" * 50_000)])
+        one, other = load(client, TABLE, "k")
+        eventually(lambda: client.stats()["pins"] == 1)
+    assert (bytes(one), bytes(other)) == (b"ab" * 50_000, b"cd" * 50_000)
+    assert other.readonly
 
 
 @pytest.mark.parametrize("value", [records(2000, 5000), memoryview(bytes(10_000_000))])
@@ -391,7 +414,7 @@ def test_what_a_killed_process_left_is_removed(server):
                 try:
                     with _Writing(client, TABLE, "k", "value").parts() as writer:
                         writer.put_row("a", b"\x01", None)
-                        writer.put_buffer(b"b")
+                        writer.put_buffer(memoryview(b"b"))
                         writer.flush()
                         client.ping()
                         os.kill(os.getpid(), signal.SIGKILL)

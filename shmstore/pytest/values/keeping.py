@@ -57,10 +57,9 @@ class _Record(NamedTuple):
     size: int
     token: str
     """Names the tables of the parts; "" if there are none."""
-    parts: int = 0
-    """How many rows there are, or buffers."""
+    rows: int = 0
     body: bytes | None = None
-    """None if it is the last of the buffers."""
+    """None if it is large, and a part."""
     flag: bool = False
     """Of a body: whether it is frozen. Of rows: whether some have keys beside them."""
 
@@ -82,7 +81,7 @@ def store(
         writing.publish(record)
     except RecordTooLarge as error:
         raise _refused(f"has a part that is too large: {error}", value, options) from error
-    return Stored(record.form, record.size, 0 if record.form == "body" else record.parts)
+    return Stored(record.form, record.size, record.rows)
 
 
 def load(client: Client, table_name: str, key: Key) -> Any:
@@ -100,11 +99,11 @@ def fetch(client: Client, table_name: str, key: Key) -> Loaded:
     record = _Record(*client.table(table_name)[key])
     parts = Parts(client, table_name, record.token, record.name)
     if record.form == "dict":
-        return Loaded(SharedMapping(parts, record.parts, record.flag), True, record.size)
+        return Loaded(SharedMapping(parts, record.rows, record.flag), True, record.size)
     if record.form != "body":
         kind = _SEQUENCES[record.form]
-        return Loaded(SharedSequence(parts, record.parts, kind), True, record.size)
-    body = parts.view(record.parts - 1) if record.body is None else record.body
+        return Loaded(SharedSequence(parts, record.rows, kind), True, record.size)
+    body = parts.body() if record.body is None else record.body
     return Loaded(dumping.load(body, parts.view, record.name), record.flag, record.size)
 
 
@@ -183,8 +182,8 @@ def _in_one_piece(writing: _Writing, value: Any, options: Options) -> _Record:
         for buffer in buffers:
             writer.put_buffer(buffer)
         if inside is None:
-            writer.put_buffer(body)
-    return _Record("body", options.name, size, writing.token, writer.buffers, inside, frozen)
+            writer.put_body(body)
+    return _Record("body", options.name, size, writing.token, 0, inside, frozen)
 
 
 def _in_rows(writing: _Writing, value: Any, options: Options) -> _Record | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ...client import Client
+from ...errors import LimitReached, ProcessUnseen, RecordNotFound
 from ...keys import Key
 from ...table import Table
 from .errors import ValueGone
@@ -19,7 +20,9 @@ BATCH_RECORDS = 1024
 _ALIGNMENT = 64
 _BINARY_HEADER_BYTES = 5
 _PADDING = bytes(_ALIGNMENT - _BINARY_HEADER_BYTES)
-"""Stored before a buffer. Values begin at multiples of 64, with msgpack's header."""
+"""Stored before a buffer, which then begins where arrays like to: values begin, with the header of
+msgpack, at multiples of 64."""
+_BODY = "body"
 
 
 class Parts:
@@ -34,11 +37,28 @@ class Parts:
         self._buffers = client.table(f"{table_name}:{token}:buffers")
 
     def view(self, number: int) -> memoryview:
-        """Return a buffer, read-only. ValueGone if the value was removed."""
-        data = self._buffers.get(_number(number))
+        """Return a buffer as it lies in the store, read-only; it stays as long as it is used.
+
+        Where the store cannot keep it for this process, a copy. ValueGone if it was removed.
+        """
+        key = _number(number)
+        try:
+            data = self._buffers.view(key)
+        except RecordNotFound:
+            raise self.gone() from None
+        except (LimitReached, ProcessUnseen):
+            data = memoryview(self._found(key))
+        return data[len(_PADDING) :]
+
+    def body(self) -> bytes:
+        """Return what was put by put_body(). ValueGone if it was removed."""
+        return self._found(_BODY)
+
+    def _found(self, key: Key) -> bytes:
+        data: bytes | None = self._buffers.get(key)
         if data is None:
             raise self.gone()
-        return memoryview(data)[len(_PADDING) :]
+        return data
 
     def gone(self) -> ValueGone:
         """Return the error that says that parts are not there any more."""
@@ -89,11 +109,16 @@ class PartsWriter:
         if self._waiting_bytes >= BATCH_BYTES or len(self._waiting) >= BATCH_RECORDS:
             self.flush()
 
-    def put_buffer(self, buffer: memoryview | bytes) -> None:
+    def put_buffer(self, buffer: memoryview) -> None:
         """Write the next buffer; they are numbered from 0 on."""
         self._buffers.put(_number(self.buffers), b"".join((_PADDING, buffer)))
-        self.size += len(buffer)
+        self.size += buffer.nbytes
         self.buffers += 1
+
+    def put_body(self, body: bytes) -> None:
+        """Write a body that is too large for the record of its value."""
+        self._buffers.put(_BODY, body)
+        self.size += len(body)
 
     def flush(self) -> None:
         """Send the rows that wait."""
