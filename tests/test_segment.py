@@ -237,6 +237,16 @@ def test_only_whole_pages_within_are_given_back(fd: int) -> None:
         assert memory[: 4 * page] == b"x" * page + bytes(page) + b"x" * (2 * page)
 
 
+def test_memory_that_the_system_does_not_take_back_stays(fd: int) -> None:
+    class Kept(bytearray):
+        def madvise(self, *arguments: int) -> None:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    memory = Kept(b"x" * MIB)
+    segment.Extents(fd, memory).release(0, MIB)  # type: ignore[arg-type]
+    assert bytes(memory) == b"x" * MIB
+
+
 def test_an_extent_that_the_machine_does_not_leave_is_refused(
     fd: int, extents: segment.Extents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
