@@ -23,6 +23,10 @@ OF_CALLERS = {
     "a message is not sent twice for want of memory": Part(
         "caller", "transaction", 5, every_allocation=True
     ),
+    "a thread that finds no memory is not waited for": Part(
+        "caller", "pipeline", 9, only=("allocate",)
+    ),
+    "a child that cannot connect says so": Part("caller", "fork", 1, only=("socket", "recvmsg")),
     "a writer that was started by half is ended": Part(
         "caller", "restart", 1, only=("fork", "read")
     ),
@@ -42,6 +46,12 @@ OF_WRITERS = {
     "a core without memory says so": Part("writer", "transaction", 6, only=("core",)),
     "a writer without memory says so": Part("writer", "transaction", 2, every_allocation=True),
     "a writer that cannot say it is ready ends": Part("next writer", "restart", 1, only=("write",)),
+    "a writer that cannot start says why": Part(
+        "next writer", "start", 1, only=("write", "epoll_ctl", "posix_fallocate")
+    ),
+    "who waits for a writer hears why there is none": Part(
+        "next writer", "lazy start", 1, only=("epoll_ctl",)
+    ),
 }
 
 
