@@ -33,7 +33,7 @@ OF_CALLERS = {
     "a start that fails removes its socket and threads": Part(
         "caller", "start", 1, only=("listen", "write", "pthread_create")
     ),
-    "limits that cannot be read are not taken for none": Part("caller", "start", 2, only=("open",)),
+    "a start for which there are no files": Part("caller", "start", 2, only=("open",)),
 }
 OF_WRITERS = {
     "a client that the kernel refuses disturbs nobody": Part(

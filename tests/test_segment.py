@@ -247,6 +247,17 @@ def test_memory_that_the_system_does_not_take_back_stays(fd: int) -> None:
     assert bytes(memory) == b"x" * MIB
 
 
+def test_a_limit_that_cannot_be_read_now_is_not_taken_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        segment.available_bytes()
+
+
 def test_an_extent_that_the_machine_does_not_leave_is_refused(
     fd: int, extents: segment.Extents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
