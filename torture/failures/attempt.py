@@ -118,10 +118,9 @@ class Attempt:
         stage.settled()
         emptied(stage.witness)
         yield from stage.witness.check()
-        # What cannot be unlinked now, the next start removes.
-        yield from stage.left_behind(
-            files=self.function != "unlink", forgetful=self.function == "allocate"
-        )
+        # What cannot be looked at or unlinked now, the next start removes.
+        files = self.function not in ("stat", "unlink")
+        yield from stage.left_behind(files=files, forgetful=self.function == "allocate")
 
     def _objection(self, error: BaseException) -> str:
         """Say why this error is not one that may come out; "" if it may."""
