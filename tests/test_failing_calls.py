@@ -9,19 +9,50 @@ import pytest
 from torture.building import compiler, has
 from torture.failures import Part, machines, run_part
 
-OF_CALLERS = [
-    Part("caller", "connect", 1, only=("connect", "send", "recvmsg", "recv", "socket")),
-    Part("caller", "pipeline", 2, only=("send", "sendmsg")),
-    Part("caller", "transaction", 5, every_allocation=True),
-    Part("caller", "restart", 1, only=("fork", "read")),
-    Part("caller", "start", 1, only=("listen", "write", "pthread_create")),
-]
-OF_WRITERS = [
-    Part("writer", "connect", 1, only=("accept", "epoll_ctl", "sendmsg")),
-    Part("writer", "growth", 1, only=("posix_fallocate",)),
-    Part("writer", "transaction", 6, only=("core",)),
-    Part("writer", "transaction", 2, every_allocation=True),
-]
+OF_CALLERS = {
+    "a client's own shortage is not the server's end": Part(
+        "caller", "connect", 1, only=("connect", "socket")
+    ),
+    "a descriptor that finds no place is named": Part("caller", "connect", 1, only=("recvmsg",)),
+    "what the kernel has no memory for is sent or received again": Part(
+        "caller", "call", 1, only=("send", "recv")
+    ),
+    "half a message is followed by the rest": Part(
+        "caller", "pipeline", 2, only=("send", "sendmsg")
+    ),
+    "a message is not sent twice for want of memory": Part(
+        "caller", "transaction", 5, every_allocation=True
+    ),
+    "a thread that finds no memory is not waited for": Part(
+        "caller", "pipeline", 9, only=("allocate",)
+    ),
+    "a child that cannot connect says so": Part("caller", "fork", 1, only=("socket", "recvmsg")),
+    "a writer that was started by half is ended": Part(
+        "caller", "restart", 1, only=("fork", "read")
+    ),
+    "a start that fails removes its socket and threads": Part(
+        "caller", "start", 1, only=("listen", "write", "pthread_create")
+    ),
+    "a start for which there are no files": Part("caller", "start", 2, only=("open",)),
+}
+OF_WRITERS = {
+    "a client that the kernel refuses disturbs nobody": Part(
+        "writer", "connect", 1, only=("accept", "epoll_ctl", "sendmsg")
+    ),
+    "what the kernel has no memory for does not end a connection": Part(
+        "writer", "call", 1, only=("recv", "send")
+    ),
+    "no more memory is a full store": Part("writer", "growth", 1, only=("posix_fallocate",)),
+    "a core without memory says so": Part("writer", "transaction", 6, only=("core",)),
+    "a writer without memory says so": Part("writer", "transaction", 2, every_allocation=True),
+    "a writer that cannot say it is ready ends": Part("next writer", "restart", 1, only=("write",)),
+    "a writer that cannot start says why": Part(
+        "next writer", "start", 1, only=("write", "epoll_ctl", "posix_fallocate")
+    ),
+    "who waits for a writer hears why there is none": Part(
+        "next writer", "lazy start", 1, only=("epoll_ctl",)
+    ),
+}
 
 
 def hold(part: Part) -> None:
@@ -32,12 +63,12 @@ def hold(part: Part) -> None:
     assert found.trials > 0 or part.only == ("core",)  # of which the pure engine has none
 
 
-@pytest.mark.parametrize("part", OF_CALLERS, ids=str)
+@pytest.mark.parametrize("part", OF_CALLERS.values(), ids=OF_CALLERS)
 def test_what_fails_in_a_client_or_starter_has_a_name_and_costs_nothing(part: Part) -> None:
     hold(part)
 
 
-@pytest.mark.parametrize("part", OF_WRITERS, ids=str)
+@pytest.mark.parametrize("part", OF_WRITERS.values(), ids=OF_WRITERS)
 def test_what_fails_in_a_writer_has_a_name_and_costs_nothing(
     part: Part, engine: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -535,6 +535,22 @@ def test_without_descriptors_callers_wait_and_the_others_are_served(
     assert bench.connections == 2
 
 
+def test_a_caller_that_the_kernel_refuses_disturbs_nobody(
+    bench: Bench, other: Talker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> bool:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shmstore.writer.peer.Peer.is_of_user", refuse)
+        talker = bench.call(1)
+        bench.turns()
+    assert talker.heard() == []
+    assert talker.hung_up
+    assert bench.connections == 1
+    assert other.ask("ping")
+
+
 # Those who do not read their answers
 
 

@@ -237,6 +237,27 @@ def test_only_whole_pages_within_are_given_back(fd: int) -> None:
         assert memory[: 4 * page] == b"x" * page + bytes(page) + b"x" * (2 * page)
 
 
+def test_memory_that_the_system_does_not_take_back_stays(fd: int) -> None:
+    class Kept(bytearray):
+        def madvise(self, *arguments: int) -> None:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    memory = Kept(b"x" * MIB)
+    segment.Extents(fd, memory).release(0, MIB)  # type: ignore[arg-type]
+    assert bytes(memory) == b"x" * MIB
+
+
+def test_a_limit_that_cannot_be_read_now_is_not_taken_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        segment.available_bytes()
+
+
 def test_an_extent_that_the_machine_does_not_leave_is_refused(
     fd: int, extents: segment.Extents, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,6 +177,23 @@ def test_sessions_of_the_writer_before_are_forgotten_in_time(
     assert stored(owner, OTHER)
 
 
+def test_a_client_of_the_writer_before_may_hang_up_and_come_back(
+    take_over: Callable[[], Owner], clock: Clock
+) -> None:
+    owner = take_over()
+    mutate(owner, Sessions(owner, clock), CLIENT, 1)
+    owner = take_over()
+    sessions = Sessions(owner, clock)
+    session = sessions.attach(CLIENT)
+    sessions.hang_up(session)  # it got no further than the hello
+    sessions.sweep()
+    assert sessions.attach(CLIENT) is session
+    sessions.hang_up(session)
+    clock.now += SESSION_SECONDS
+    sessions.sweep()
+    assert not stored(owner)
+
+
 def test_a_client_that_hangs_up_is_forgotten_at_once(owner: Owner, sessions: Sessions) -> None:
     session = mutate(owner, sessions, CLIENT, 1)
     sessions.forget(session)

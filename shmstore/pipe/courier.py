@@ -32,14 +32,18 @@ class Courier:
         self._expected = connection
         if self._thread is None:
             self._ended = Event()
-            self._thread = Thread(
+            thread = Thread(
                 target=self._go_rounds, args=(self._ended,), name="shmstore-courier", daemon=True
             )
             try:
-                self._thread.start()
-            except RuntimeError:  # no thread can be had, as at the interpreter's end
-                self._thread = None
-                connection.flush()
+                thread.start()
+            except BaseException as error:
+                self._ended.set()  # it may run all the same
+                if not isinstance(error, (RuntimeError, MemoryError)):
+                    raise
+                connection.flush()  # no thread can be had, as at the interpreter's end
+            else:
+                self._thread = thread
 
     def dismiss(self) -> None:
         """Send what is kept and end the thread. The caller does not hold the lock."""

@@ -421,6 +421,11 @@ class Pipe:
         client_id = self._outstanding.client_id
         try:
             self._attachment.accept(connection.greet(client_id, deadline - monotonic()))
+        except ShmstoreError as error:  # also WriterUnavailable: no reason to connect again
+            connection.close()
+            with self._lock:
+                self._hang_up(error)
+            return
         except BaseException as error:
             connection.close()
             if isinstance(error, ConnectionError):

@@ -10,12 +10,14 @@ from __future__ import annotations
 import atexit
 import os
 import select
+import socket
 import threading
 import time
 from contextlib import ExitStack, suppress
 
 from .. import runtime
 from ..errors import CorruptSegment, FormatMismatch, ShmstoreError, WriterUnavailable
+from ..protocol import build_error, frame
 from .child import Child
 
 QUICK_DEATH_SECONDS = 0.5
@@ -146,9 +148,22 @@ class Supervisor:
             runtime.unlink(self._bound)
             if self._spare is not None:
                 self._drop(self._spare)  # it holds the listener as well
+            self._turn_away(self.failure)
             with fork_lock:
                 self._bound.listener.close()
         self.decided.set()
+
+    def _turn_away(self, failure: ShmstoreError) -> None:
+        """Tell those who wait to be greeted why nobody will."""
+        if not isinstance(failure, WriterUnavailable):
+            failure = WriterUnavailable(f"the server has ended: {failure}")
+        message = frame(build_error(0, failure))
+        listener = self._bound.listener
+        with suppress(OSError):  # there is nobody more, or no descriptor for one
+            listener.setblocking(False)
+            while True:
+                with listener.accept()[0] as waiting, suppress(OSError):
+                    waiting.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def _keep_serving(self) -> None:
         quick_deaths = 0

@@ -16,7 +16,7 @@ from time import monotonic
 from .. import runtime, segment
 from ..codec import message_pack
 from ..engine import Owner, is_formatted
-from ..errors import CorruptSegment, FormatMismatch, ShmstoreError
+from ..errors import CorruptSegment, FormatMismatch, ShmstoreError, WriterUnavailable
 from .loop import Loop
 from .trouble import log, presentable
 
@@ -38,8 +38,7 @@ def stand_by(
     if _has_ended(lifeline_fd, None):
         _unlink(socket_path, own)
         return False
-    with suppress(OSError):
-        os.write(status_fd, b"begun\n")
+    _tell(status_fd, b"begun\n")
     return True
 
 
@@ -62,16 +61,20 @@ def main(listen_fd: int, memory_fd: int, lifeline_fd: int, status_fd: int, socke
 def _serve(listener: socket.socket, memory_fd: int, lifeline_fd: int, status_fd: int) -> int:
     try:
         loop = Loop(_take(memory_fd), listener, segment.open_readonly(memory_fd))
+
+        def end() -> None:
+            loop.ended = True
+
+        loop.watch(lifeline_fd, end)
+        _end_at_sigterm(loop)
     except Exception as error:
-        refusal = presentable(error, "its start")
+        if isinstance(error, OSError):
+            refusal: ShmstoreError = WriterUnavailable(f"the writer process cannot start: {error}")
+        else:
+            refusal = presentable(error, "its start")
         _report(status_fd, message_pack([refusal.code, refusal.message, refusal.details]) + b"\n")
         return EXIT_REFUSED if isinstance(error, (CorruptSegment, FormatMismatch)) else 1
 
-    def end() -> None:
-        loop.ended = True
-
-    loop.watch(lifeline_fd, end)
-    _end_at_sigterm(loop)
     if not _report(status_fd, b"ready\n"):
         return 1  # it would wait for ever
     try:
@@ -112,14 +115,19 @@ def _has_ended(lifeline_fd: int, milliseconds: float | None) -> bool:
 
 def _report(status_fd: int, line: bytes) -> bool:
     """Tell the supervisor, and close; False if it still listens and cannot be told."""
-    with open(status_fd, "wb", buffering=0) as status:
-        try:
-            while line:
-                line = line[status.write(line) :]
-        except BrokenPipeError:
-            pass
-        except OSError:
-            return False
+    told = _tell(status_fd, line)
+    os.close(status_fd)
+    return told
+
+
+def _tell(status_fd: int, line: bytes) -> bool:
+    try:
+        while line:
+            line = line[os.write(status_fd, line) :]
+    except BrokenPipeError:
+        pass
+    except OSError:
+        return False
     return True
 
 

@@ -9,7 +9,13 @@ import time
 from collections.abc import Iterator
 
 import shmstore
-from shmstore import InvalidArgument, ShmstoreError, StoreFull, WriterUnavailable
+from shmstore import (
+    InvalidArgument,
+    RequestTimeout,
+    ShmstoreError,
+    StoreFull,
+    WriterUnavailable,
+)
 
 from .orders import UNSEEN, Order, name_of
 from .scenes import PLAYS, TABLE, Play, emptied, stored
@@ -112,10 +118,9 @@ class Attempt:
         stage.settled()
         emptied(stage.witness)
         yield from stage.witness.check()
-        # What cannot be unlinked now, the next start removes.
-        yield from stage.left_behind(
-            files=self.function != "unlink", forgetful=self.function == "allocate"
-        )
+        # What cannot be looked at or unlinked now, the next start removes.
+        files = self.function not in ("stat", "unlink")
+        yield from stage.left_behind(files=files, forgetful=self.function == "allocate")
 
     def _objection(self, error: BaseException) -> str:
         """Say why this error is not one that may come out; "" if it may."""
@@ -124,9 +129,11 @@ class Attempt:
             return str(error)
         if self.outcome in UNSEEN:
             return f"nobody should notice, but {text}"
+        accepted = self.outcome in (errno.ENOMEM, errno.ENOSPC) and isinstance(error, StoreFull)
+        if self.target == "supervisor" and self.count == max(BURSTS):
+            accepted = accepted or isinstance(error, RequestTimeout)  # each new writer comes later
         if self.target != "caller" and self.name not in ("start", "lazy start"):
-            full = self.outcome in (errno.ENOMEM, errno.ENOSPC) and isinstance(error, StoreFull)
-            return "" if full else text
+            return "" if accepted else text
         no_lock = isinstance(error, RuntimeError) and "can't allocate" in text  # Python's words
         if self.outcome == errno.ENOMEM and (type(error) is MemoryError or no_lock):
             return ""
@@ -134,7 +141,7 @@ class Attempt:
             if self.function == "stat" and isinstance(error, InvalidArgument):
                 return ""  # what cannot be looked at cannot be used
             starts = self.name.endswith("start") and isinstance(error, WriterUnavailable)
-            return "" if starts else f"that is not what happened: {text}"
+            return "" if starts or accepted else f"that is not what happened: {text}"
         named = isinstance(error, OSError) and error.errno == self.outcome
         return "" if named else f"no named error: {text}"
 

@@ -19,6 +19,8 @@ from shmstore import Client, Server
 TABLE, OTHER = "t", "u"
 LARGE = 3 << 20
 PIPELINED = 150
+FIRST_ERRNO = 100
+"""What a child process adds to an errno to make it its exit status."""
 GONE = None
 """In a state: no record has this key."""
 State = Mapping[str, Any]
@@ -224,6 +226,8 @@ def forking(server: Server, number: int) -> Play:
         try:
             table.put("child", number)
             status = 0 if table["child"] == number else 2
+        except OSError as error:
+            status = FIRST_ERRNO + (error.errno or 0)
         finally:
             os._exit(status)
 
@@ -231,11 +235,14 @@ def forking(server: Server, number: int) -> Play:
         child = os.fork()
         if child == 0:
             in_child()
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status > FIRST_ERRNO:
+            raise OSError(status - FIRST_ERRNO, "in the child")
+        return status
 
     return Play(
         [
-            Step(fork, ANY, {"t child": number}),
+            Step(fork, 0, {"t child": number}),
             Step(lambda: table.put("parent", number), ANY, {"t parent": number}),
         ],
         client,

@@ -79,6 +79,11 @@ class Scene:
                 self._admit(str(pid), pid)
         return [role for role, process in self._cast.items() if not process.gone()]
 
+    def can_be_stopped(self, role: str) -> bool:
+        """Tell whether it would end though it is stopped: nobody promises that for the first
+        moment of its life."""
+        return role in ROLES or traces.can_be_woken(self._cast[role].pid)
+
     def strike(self, roles: Sequence[str], way: str, one_by_one: bool) -> None:
         """Strike these in this order, each when the one before it is gone if ``one_by_one``."""
         self._send(roles, WAYS[way], one_by_one and way != "stop")

@@ -78,6 +78,17 @@ def descriptors_of(pid: int) -> Counter[str]:
     return found
 
 
+def can_be_woken(pid: int) -> bool:
+    """Tell whether the kernel has been told to wake this process when its starter is gone."""
+    with suppress(OSError):
+        for entry in os.listdir(f"/proc/{pid}/fdinfo"):
+            with suppress(OSError):
+                facts = Path(f"/proc/{pid}/fdinfo/{entry}").read_text().split()
+                if int(facts[facts.index("flags:") + 1], 8) & os.O_ASYNC:
+                    return True
+    return False
+
+
 def children_of(pid: int) -> list[int]:
     """Return the ids of the processes that any thread of this one has started."""
     found: list[int] = []

@@ -120,6 +120,8 @@ class _Stage:
                 scene.order(order, until_done=order != orders[-1])
             scene.pass_time(delay)
             there = scene.who()
+            if way == "stop":
+                there = [role for role in there if scene.can_be_stopped(role)]
             roles = rng.sample(there, rng.randint(1, len(there)))
             scene.strike(roles, way, one_by_one)
             scene.judge(way == "stop" or "starter" in roles, True, self._chance())
