@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pytest
 from tests import steps
 
 ROOT = Path(__file__).parent.parent
+PYTHON_VARIABLE = "SUITES_PYTHON"
+"""Names an interpreter that is to run the suites: one with another version of pytest."""
 SECONDS_MAX = 60.0
 PLUGINS = ("-p", "shmstore.pytest.plugin", "-p", "no:cacheprovider")
 XDIST = ("-p", "xdist", "-p", "tests.pinned")
@@ -30,6 +34,8 @@ class Suite:
     def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         self._pytester = pytester
         self.setenv = monkeypatch.setenv
+        python = os.environ.get(PYTHON_VARIABLE, sys.executable)
+        self._command = [python, "-m", "pytest", f"--basetemp={pytester.path / 'temp'}", *PLUGINS]
         self.path = pytester.path
         monkeypatch.setenv(steps.VARIABLE, str(pytester.path / "notes"))
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -61,15 +67,13 @@ class Suite:
         """
         xdist = XDIST if pinned else XDIST[:2]
         several = (*xdist, "-n", str(workers)) if workers else ()
-        return self._pytester.runpytest_subprocess(
-            *PLUGINS, *several, *arguments, timeout=SECONDS_MAX
-        )
+        return self._pytester.run(*self._command, *several, *arguments, timeout=SECONDS_MAX)
 
     def start(self, *arguments: str, workers: int = 2) -> subprocess.Popen[bytes]:
         """Start a run in a process group of its own; the caller waits for it."""
         several = (*XDIST, "-n", str(workers)) if workers else ()
         return self._pytester.popen(
-            [*self._pytester._getpytestargs(), *PLUGINS, *several, *arguments],
+            [*self._command, *several, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -29,6 +29,11 @@ class Body:
         self._arguments = arguments
         self.finalizers: list[Callable[[], object]] = []
 
+    def dependencies(self) -> list[pytest.FixtureDef[Any]]:
+        """Return the fixtures whose values the function was given."""
+        names = [name for name in self._fixture.argnames if name != "request"]
+        return [self._request._get_active_fixturedef(name) for name in names]
+
     def call(self) -> Any:
         """Return the value; pytest is not told of the finalizers, as it would call them soon."""
         __tracebackhide__ = True

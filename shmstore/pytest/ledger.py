@@ -70,6 +70,11 @@ class Ledger:
         result = self.results.get(key)
         return 0 if result is None else int(result["generation"])
 
+    def state(self, key: str) -> str | None:
+        """Return the state of a fixture's result; None if there is none."""
+        result = self.results.get(key)
+        return None if result is None else str(result["state"])
+
     def own(self, key: str) -> bool:
         """Make this process the one that will close the result; False if another one is."""
         return self.owners.insert_new(key, self._card(), while_alive=True)

@@ -89,12 +89,7 @@ class Obtaining:
 
     def _is_closing(self, key: str) -> bool:
         """Tell whether somebody, who is alive, closes the result."""
-        result = self._ledger.results.get(key)
-        return (
-            result is not None
-            and result["state"] == CLOSING
-            and self._ledger.owners.version(key) != 0
-        )
+        return self._ledger.state(key) == CLOSING and self._ledger.owners.version(key) != 0
 
     def _compute(self, instance: Instance, compute: Callable[[str], Computed]) -> Result:
         __tracebackhide__ = True

@@ -114,6 +114,7 @@ class Hooks:
     ) -> Generator[None, Any, None]:
         """Raise in the end what interrupted this process while it waited for others."""
         if nextitem is None and self._process is not None:
+            self._process.ending.is_over = True
             _stop_timer(item)
         outcome = yield
         if self._process is not None and self._process.ending.interruption is not None:
@@ -130,10 +131,13 @@ class Hooks:
         """Tear down what is set up yet, and what others left; errors of that become reports."""
         process = self._process
         if process is not None:
+            process.ending.is_over = True
             if exitstatus == pytest.ExitCode.INTERRUPTED:
-                process.ending.hurry()
+                process.closing.hurry()
             setup_state: Any = session._setupstate
             self._call_reported(partial(setup_state.teardown_exact, None))
+            for task in process.ending.remaining():
+                self._call_reported(task)
         yield
         if process is not None:
             process.finish(self._call_reported)

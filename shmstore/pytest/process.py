@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ShmstoreError, StoreFull, WriterUnavailable
 from .body import Body
+from .closing import Closing
 from .ending import Ending
 from .failures import raise_failure
 from .identity import Instance
@@ -31,7 +32,8 @@ class Process:
         config = session.config
         used: set[str] = set()
         self.ledger = Ledger(run.client, run.worker)
-        self.ending = Ending(self.ledger, session, used, say)
+        self.closing = Closing(self.ledger, say)
+        self.ending = Ending(self.ledger, session, used, self.closing)
         self._used = used
         self._options = Options(
             table_bytes=int(config.getini("shmstore_table_bytes")),
@@ -69,7 +71,7 @@ class Process:
         try:
             result, is_here = self._obtaining.obtain(instance, test, compute, stale)
         except BaseException:
-            self.ending.keep(body.finalizers)
+            self.ending.abandon(body)
             self._failures[test, key] = self.ledger.generation(key)
             raise
         load = partial(fetch, self.ledger.client, VALUES, value_key(key, result))
@@ -77,9 +79,9 @@ class Process:
             self._failures[test, key] = result["generation"]
             raise_failure(result["failure"])
         elif is_here and result["closes"]:
-            self.ending.own(instance, values[0], body.finalizers)
+            self.ending.own(instance, values[0], body)
         elif result["closes"] and not is_known:
-            self.ending.use(instance, load)
+            self.ending.use(instance, load, body)
         return load
 
     def _store(self, key: str, value: Any, options: Options) -> Stored:
@@ -99,7 +101,7 @@ class Process:
     def finish(self, call_reported: Callable[[Callable[[], None]], None]) -> None:
         """End what remains when the session has ended; ``call_reported`` calls what may fail."""
         with suppress(WriterUnavailable):
-            self.ending.say_done()
+            self.closing.say_done()
             self.ledger.readers[self.ledger.worker] = self._obtaining.waited
         for task in self.ending.legacies():
             call_reported(task)
