@@ -6,38 +6,19 @@ import mmap
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import count
-from struct import pack_into
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from shmstore import pure
-from shmstore.errors import CorruptSegment, InvalidKey, StoreFull
+from shmstore.errors import InvalidKey, StoreFull
 from shmstore.layout import (
-    CLASS_HEAD,
-    CLASS_PIN,
-    DEAD,
-    ENTRY_HEADER_BYTES,
     EXTENT_BYTES,
-    EXTENT_END_WORD,
-    GRANULE_BYTES,
     GRANULE_MASK,
     HEAP_START,
     HOLDER_BYTES_MAX,
-    INSERTION_MASK,
-    KIND_SHIFT,
-    NEXT_INSERTION_WORD,
-    PREV_FIELD,
-    ROOT_WORD,
-    SEGMENT_SLOTS,
-    SEQ_FIELD,
-    SHAPE_FIELD,
-    VACATED,
-    WORD_BYTES,
 )
-from shmstore.pure.index import segment_starts
-from shmstore.pure.records import load_entry
 from tests.segments import Segment, copy_of, nothing
 
 CAPACITY = 1 << 20
@@ -668,143 +649,3 @@ def test_a_pin_that_was_not_committed_is_taken_back(segment: Segment) -> None:
     assert segment.owner.pins() == [(ONE, granule, len(VALUE))]
     write_everywhere(segment.owner)
     assert value_at(segment, start) == VALUE
-
-
-def pin_words(memory: mmap.mmap) -> Iterator[int]:
-    """The granules of the pins."""
-    with memoryview(memory) as data, data.cast("Q") as words:
-        for base in segment_starts(words):
-            for word in words[base : base + SEGMENT_SLOTS].tolist():
-                granule = word & GRANULE_MASK
-                if word > VACATED and load_entry(words, granule).shape.kind == CLASS_PIN:
-                    yield granule
-
-
-def set_word(memory: mmap.mmap, at: int, value: int) -> None:
-    pack_into("<Q", memory, at * WORD_BYTES, value)
-
-
-def word(memory: mmap.mmap, at: int) -> int:
-    return int.from_bytes(memory[at * WORD_BYTES : (at + 1) * WORD_BYTES], "little")
-
-
-def point(memory: mmap.mmap, granule: int) -> None:
-    [pin] = pin_words(memory)
-    point_at(memory, pin, len(ONE) + 8, granule)
-
-
-def point_at(memory: mmap.mmap, pin: int, key_size: int, granule: int) -> None:
-    pack_into("<Q", memory, pin * GRANULE_BYTES + ENTRY_HEADER_BYTES + key_size - 8, granule)
-
-
-def at_free_memory(memory: mmap.mmap, held: int) -> None:
-    point(memory, word(memory, EXTENT_END_WORD) // GRANULE_BYTES - 100)
-
-
-def at_the_header(memory: mmap.mmap, held: int) -> None:
-    point(memory, 1)
-
-
-def at_the_index(memory: mmap.mmap, held: int) -> None:
-    point(memory, word(memory, ROOT_WORD) & GRANULE_MASK)
-
-
-def at_itself(memory: mmap.mmap, held: int) -> None:
-    point(memory, next(pin_words(memory)))
-
-
-def at_the_middle_of_a_value(memory: mmap.mmap, held: int) -> None:
-    """Even where the value looks like an entry: it lies inside another one."""
-    [start] = [memory.find(b"holds an entry".ljust(16, b"."))]
-    at = start // GRANULE_BYTES + 2
-    memory[at * GRANULE_BYTES : (at + 12) * GRANULE_BYTES] = memory[
-        held * GRANULE_BYTES : (held + 12) * GRANULE_BYTES
-    ]
-    point(memory, at)
-
-
-def outside(memory: mmap.mmap, held: int) -> None:
-    point(memory, GRANULE_MASK)
-
-
-def beyond_all_granules(memory: mmap.mmap, held: int) -> None:
-    point(memory, GRANULE_MASK + 1)
-
-
-def without_a_granule(memory: mmap.mmap, held: int) -> None:
-    [at] = pin_words(memory)
-    set_word(memory, at * 2 + SHAPE_FIELD, CLASS_PIN << KIND_SHIFT | 7 << 47)
-
-
-def made_of_a_head(memory: mmap.mmap, held: int) -> None:
-    """Its nodes would be free memory."""
-    with memoryview(memory) as data, data.cast("Q") as words:
-        for base in segment_starts(words):
-            for leading in words[base : base + SEGMENT_SLOTS].tolist():
-                granule = leading & GRANULE_MASK
-                shape = load_entry(words, granule).shape
-                if leading > VACATED and shape.kind == CLASS_HEAD and shape.key_size > 20:
-                    words[granule * 2 + SHAPE_FIELD] |= CLASS_PIN << KIND_SHIFT
-                    point_at(memory, granule, shape.key_size, held)
-                    return
-    raise AssertionError("there is no head of a long name")
-
-
-def dead_in_a_later_batch(memory: mmap.mmap, held: int) -> None:
-    set_word(memory, held * 2 + PREV_FIELD, DEAD | 1 << 40)
-
-
-def of_a_later_batch(memory: mmap.mmap, held: int) -> None:
-    set_word(memory, held * 2 + SEQ_FIELD, 1 << 40)
-
-
-def larger_than_the_memory(memory: mmap.mmap, held: int) -> None:
-    set_word(memory, held * 2, 0xFFFFFFFF)
-
-
-def larger_than_its_block(memory: mmap.mmap, held: int) -> None:
-    set_word(memory, held * 2, 40_000)
-
-
-def a_ghost(memory: mmap.mmap, held: int) -> None:
-    set_word(memory, held * 2 + SHAPE_FIELD, word(memory, held * 2 + SHAPE_FIELD) | 4 << KIND_SHIFT)
-
-
-def never_inserted(memory: mmap.mmap, held: int) -> None:
-    shape = word(memory, held * 2 + SHAPE_FIELD) & ~INSERTION_MASK
-    set_word(memory, held * 2 + SHAPE_FIELD, shape | word(memory, NEXT_INSERTION_WORD))
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        at_free_memory,
-        at_the_header,
-        at_the_index,
-        at_itself,
-        at_the_middle_of_a_value,
-        outside,
-        beyond_all_granules,
-        without_a_granule,
-        made_of_a_head,
-        dead_in_a_later_batch,
-        of_a_later_batch,
-        larger_than_the_memory,
-        larger_than_its_block,
-        a_ghost,
-        never_inserted,
-    ],
-)
-def test_a_pin_of_what_is_no_record_is_not_taken_over(
-    segment: Segment, damage: Callable[[mmap.mmap, int], None]
-) -> None:
-    granule, _ = pin(segment)
-    replaced(segment)
-    segment.put("around", b"holds an entry".ljust(16, b".") + bytes(3000), "table of a long name")
-    with copy_of(segment.memory) as memory:
-        damage(memory, granule)
-        assert segment.engine.check_segment(memory) != []
-        with pytest.raises(
-            CorruptSegment, match=r"taken over: (a pin |two blocks overlap|the ent)"
-        ):
-            segment.engine.Owner.take_over(memory, nothing, nothing)
