@@ -178,7 +178,8 @@ def test_the_metadata(wheel):
         read = {Path(name).name: name for name in archive.namelist() if ".dist-info/" in name}
         metadata = Parser().parsestr(archive.read(read["METADATA"]).decode())
         assert archive.read(read["entry_points.txt"]).decode().split() == [
-            *("[console_scripts]", "shmstore", "=", "shmstore.cli:main")
+            *("[console_scripts]", "shmstore", "=", "shmstore.cli:main"),
+            *("[pytest11]", "shmstore", "=", "shmstore.pytest.plugin"),
         ]
         assert "LICENSE" in read
     assert metadata["License-Expression"] == "MIT"
