@@ -69,6 +69,13 @@ class Resists:
         raise ZeroDivisionError("not me")
 
 
+class Astray:
+    """Says that it is a global of this module, and is none."""
+
+    def __reduce__(self):
+        return "nowhere"
+
+
 class Ephemeral:
     """Can be pickled, but not made again."""
 

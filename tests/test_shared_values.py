@@ -30,6 +30,7 @@ from shmstore.pytest.values.dumping import DEPTH_MAX, dump, load
 from tests.shared_values import (
     PICKLED,
     UNPICKLED,
+    Astray,
     Colour,
     Count,
     Ephemeral,
@@ -332,6 +333,7 @@ HOSTILE = [
     ({"f": lambda: 1}, "value['f']", "function", "<lambda>"),
     ([type("Local", (), {})()], "value[0] argument 0", "type", "Local"),
     ([Resists()], "value[0]", "tests.shared_values.Resists", "(ZeroDivisionError: not me)"),
+    ([Astray()], "value[0]", "tests.shared_values.Astray", "nowhere"),
     ([memoryview(b"abcd")[::2]], "value[0]", "memoryview", "make it contiguous"),
     ([1, [[[[[[[[[LOCK]]]]]]]]]], "value[1][0][0][0][0][0]...[0]", "_thread.lock", "lock"),
 ]
@@ -391,6 +393,11 @@ def test_a_value_that_breaks_its_own_repr():
 
     with pytest.raises(NotShareable, match=r"^value key <.*Broken.*> cannot be shared"):
         dump({Broken(): 1}, PICKLED)
+
+
+def test_a_key_of_too_many_digits_to_be_shown():
+    with pytest.raises(NotShareable, match=r"^value\[<?int"):
+        dump({10**10_000: LOCK}, PICKLED)
 
 
 def test_what_cannot_be_made_again_is_an_error_of_the_same_kind():
