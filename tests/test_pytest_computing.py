@@ -27,7 +27,8 @@ def test_one_process_computes(suite, workers):
     assert suite.noted == ["computed"]
 
 
-def test_xdist_may_be_there_without_workers(suite):
+@pytest.mark.parametrize("options", [("-p", "xdist", "-n0"), ("-p", "no:xdist")])
+def test_without_workers(suite, options):
     suite.write(
         test_it="""
         @shared_fixture
@@ -39,7 +40,7 @@ def test_xdist_may_be_there_without_workers(suite):
         def test_two(data): assert data == [1]
         """
     )
-    suite.run("-p", "xdist", "-n0", workers=0).assert_outcomes(passed=2)
+    suite.run(*options, workers=0).assert_outcomes(passed=2)
     assert suite.notes == ["main computed"]
 
 

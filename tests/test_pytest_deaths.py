@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 DIE = "os.kill(os.getpid(), signal.SIGKILL)"
 
 
@@ -33,6 +35,29 @@ def test_the_next_one_computes(suite):
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["worker 'gw0' crashed while running 'test_it.py::test_owner'"])
     assert suite.notes == ["gw0 computing", "gw1 asking", "gw1 computing"]
+
+
+@pytest.mark.parametrize("mode", ["load", "worksteal"])
+def test_deaths_with_schedulers_of_xdist(suite, mode):
+    suite.write(
+        test_it=f"""
+        @shared_fixture
+        def data():
+            note("computing")
+            if sum("computing" in line for line in notes()) == 1:
+                {DIE}
+            yield 1
+            note("torn down")
+
+        @pytest.mark.parametrize("number", range(6))
+        def test_it(data, number):
+            if number == 3:
+                {DIE}
+        """
+    )
+    suite.run("--dist", mode, pinned=False)
+    assert suite.noted.count("computing") == 2
+    assert suite.noted.count("torn down") <= 1  # not if who computed had to run the fourth test
 
 
 def test_three_deaths_are_enough(suite):

@@ -35,9 +35,11 @@ def test_dependencies(suite):
 def test_parameters(suite):
     suite.write(
         test_it="""
-        @shared_fixture(params=["small", {"size": 3}], ids=["s", "l"])
+        LETTERS = frozenset("abcdefghij")  # in another order in each process
+
+        @shared_fixture(params=["small", {"size": 3, "letters": LETTERS}], ids=["s", "l"])
         def data(request):
-            note(f"data {request.param}")
+            note(f"data {len(request.param)}")
             return request.param
 
         @shared_fixture
@@ -47,12 +49,12 @@ def test_parameters(suite):
 
         @shared_fixture
         def doubled(data):
-            note(f"doubled {data}")
+            note(f"doubled {len(data)}")
             return [data, data]
 
         @BOTH
         def test_own(data, worker):
-            assert data in ("small", {"size": 3})
+            assert data in ("small", {"size": 3, "letters": LETTERS})
 
         @BOTH
         def test_of_another(doubled, data, worker):
@@ -71,7 +73,7 @@ def test_parameters(suite):
         """
     )
     suite.run().assert_outcomes(passed=16)
-    expected = [f"{name} {data}" for name in ("data", "doubled") for data in ("small", {"size": 3})]
+    expected = [f"{name} {data}" for name in ("data", "doubled") for data in (5, 2)]
     assert sorted(suite.noted) == sorted([*expected, "chosen 1", "chosen 2", "chosen 1.0"])
 
 
@@ -309,10 +311,14 @@ def test_a_parameter_that_no_other_process_can_know(suite):
     ]
 
 
-@pytest.mark.parametrize("mode", ["load", "worksteal", "loadscope", "loadfile", "each"])
+@pytest.mark.parametrize(
+    "mode", ["load", "worksteal", "loadscope", "loadfile", "loadgroup", "each"]
+)
 def test_modes_of_xdist(suite, mode):
     suite.write(
         test_it="""
+        pytestmark = pytest.mark.xdist_group("together")
+
         @shared_fixture
         def data():
             note("computed")
@@ -328,3 +334,41 @@ def test_modes_of_xdist(suite, mode):
         passed=6 if mode == "each" else 3
     )
     assert suite.noted == ["computed", "torn down"]
+
+
+def test_tables_and_views(suite):
+    suite.write(
+        test_it="""
+        @shared_fixture
+        def large():
+            return {f"key {n}": {"number": n, "text": "x" * 100} for n in range(9000)}
+
+        @shared_fixture(as_table=True)
+        def forced():
+            return [{"number": number} for number in range(3)]
+
+        @shared_fixture(as_table=False)
+        def whole():
+            return {f"key {number}": {"text": "x" * 1000} for number in range(1100)}
+
+        @shared_fixture
+        def buffer():
+            import array
+            return array.array("d", range(100_000))
+
+        @BOTH
+        def test_it(large, forced, whole, buffer, worker):
+            assert (type(large).__name__, len(large)) == ("SharedMapping", 9000)
+            assert large["key 77"] == {"number": 77, "text": "x" * 100}
+            large["key 77"]["number"] = 0
+            assert type(forced).__name__ == "SharedSequence"
+            assert [row["number"] for row in forced] == [0, 1, 2]
+            assert type(whole) is dict
+            assert list(buffer[:3]) == [0.0, 1.0, 2.0]
+
+        @BOTH
+        def test_after(large, whole, worker):
+            assert large["key 77"]["number"] == 77
+        """
+    )
+    suite.run().assert_outcomes(passed=4)
