@@ -95,7 +95,7 @@ def test_the_header_names_the_store(suite):
         """
     )
     shown = suite.run().stdout.str()
-    [name] = re.findall(r"^shmstore: (\S+), up to 1GiB, for shared fixtures$", shown, re.MULTILINE)
+    [name] = re.findall(r"^shmstore: (\S+), up to \S+, for shared fixtures$", shown, re.MULTILINE)
     assert suite.noted[0].endswith(f"/{name}.sock")
 
 
@@ -172,3 +172,27 @@ def test_a_run_in_a_run(suite):
     )
     suite.run(workers=1).assert_outcomes(passed=2)
     assert suite.noted == ["outer", "inner"]
+
+
+def test_a_machine_with_little_memory(suite):
+    suite.write(
+        conftest="""
+        from shmstore import segment
+        segment.available_bytes = lambda root="/": 600 << 20
+        """,
+        test_it=COMPUTED_ONCE,
+    )
+    result = suite.run()
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["shmstore: *, up to 300MiB, for shared fixtures"])
+    assert suite.noted == ["computed"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_store_that_cannot_be_started(suite, workers):
+    suite.ini(shmstore_capacity="1TiB")
+    suite.write(test_it=COMPUTED_ONCE + "\n    def test_other(): pass")
+    result = suite.run(workers=workers)
+    result.assert_outcomes(passed=1, errors=2)
+    result.stdout.fnmatch_lines(["E *a capacity of 1099511627776 bytes was asked for*"])
+    assert suite.noted == []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["shm_client", "shm_namespace", "shm_table"]  # which pytest finds here
 
-_CAPACITY = "the most that the store of a run will hold; memory is taken as it is needed"
+_CAPACITY = "the most that the store will hold, as 512MiB; by default 1GiB, or half of what is left"
 _TIMEOUT = "how many seconds a worker waits for a shared fixture that another one computes"
 _TABLE_BYTES = "from how many bytes on a dict, list or tuple is stored row by row"
 _PICKLE = "whether values and exceptions that have no code of their own may be pickled"
@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="report who computed each shared fixture, how long it took, and who used it",
     )
-    parser.addini("shmstore_capacity", _CAPACITY, default="1GiB")
+    parser.addini("shmstore_capacity", _CAPACITY, default="")
     parser.addini("shmstore_timeout", _TIMEOUT, default="600")
     parser.addini("shmstore_table_bytes", _TABLE_BYTES, default=str(1 << 20))
     parser.addini("shmstore_pickle", _PICKLE, type="bool", default=True)
@@ -88,7 +88,8 @@ class Hooks:
         """In a worker that may need shared fixtures, tell the others so before any test begins."""
         self._session = session
         if self._run.is_shared and is_any_declared():
-            self._this_process()
+            with suppress(ShmstoreError):  # of which each test that needs one will hear
+                self._this_process()
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_fixture_setup(

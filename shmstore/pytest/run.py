@@ -30,6 +30,8 @@ RUN: pytest.StashKey[Run] = pytest.StashKey()
 INPUT = "shmstore"
 """Under which name a worker finds the address in what the controller gives it."""
 BIND_SECONDS_MAX = 5.0
+CAPACITY = "1GiB"
+"""What a store may hold unless the configuration says; less where the machine leaves little."""
 ELSEWHERE = (
     "a worker runs where the store of the run cannot be reached, on another machine or in another "
     "container: it computes its shared fixtures itself"
@@ -44,7 +46,7 @@ class Run:
         self.worker: str = ALONE if given is None else given["workerid"]
         self.is_worker = given is not None
         self.name = f"pytest-{os.getpid()}-{os.urandom(4).hex()}"
-        self.capacity: str = config.getini("shmstore_capacity")
+        self.capacity: str = config.getini("shmstore_capacity") or _default_capacity()
         self._given: dict[str, str] | None = None if given is None else given.get(INPUT)
         self._process = os.getpid()
         self._bound: runtime.Bound | None = None
@@ -126,6 +128,14 @@ class Run:
 
             self._server = start(self.name, self.capacity)
         return self._server.connect()
+
+
+def _default_capacity() -> str:
+    """Return CAPACITY, or half of what is left here: a start that asks for more is refused."""
+    from ..segment import available_bytes, parse_capacity
+
+    half = available_bytes() // 2
+    return CAPACITY if half >= parse_capacity(CAPACITY) else f"{half >> 20}MiB"
 
 
 def _is_here(given: dict[str, str]) -> bool:
