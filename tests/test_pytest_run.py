@@ -43,15 +43,18 @@ def test_runs_do_not_meet(suite):
     assert sorted(suite.noted) == ["computed one", "computed two"]
 
 
-@pytest.mark.parametrize("what", ['"machine"] = "another"', '"address"] = "/nowhere"'])
+ELSEWHERE = """
+    @pytest.hookimpl(optionalhook=True, trylast=True)
+    def pytest_configure_node(node):
+        if node.gateway.id == "gw1":
+            node.workerinput["shmstore"]["{}"] = "elsewhere"
+"""
+
+
+@pytest.mark.parametrize("what", ["machine", "address"])
 def test_workers_elsewhere_compute_their_own(suite, what):
     suite.write(
-        conftest=f"""
-        @pytest.hookimpl(optionalhook=True, trylast=True)
-        def pytest_configure_node(node):
-            if node.gateway.id == "gw1":
-                node.workerinput["shmstore"][{what}
-        """,
+        conftest=ELSEWHERE.format(what),
         test_it=COMPUTED_ONCE
         + """
     @pytest.mark.on("gw1")
@@ -62,6 +65,14 @@ def test_workers_elsewhere_compute_their_own(suite, what):
     result.assert_outcomes(passed=3, warnings=1)
     result.stdout.fnmatch_lines(["*NotSharedWarning: a worker runs where the store of the run*"])
     assert sorted(suite.notes) == ["gw0 computed", "gw1 computed"]
+
+
+def test_workers_elsewhere_where_warnings_are_errors(suite):
+    suite.write(conftest=ELSEWHERE.format("machine"), test_it=COMPUTED_ONCE)
+    result = suite.run("-W", "error")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["E *NotSharedWarning: a worker runs where the store of the run*"])
+    assert suite.notes == ["gw0 computed"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

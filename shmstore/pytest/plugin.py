@@ -12,6 +12,7 @@ import pytest
 
 from ..errors import ShmstoreError
 from .declaring import declaration_of, is_any_declared
+from .errors import NotSharedWarning
 from .fixtures import shm_client, shm_namespace, shm_table
 from .run import INPUT, RUN, Run
 from .sharing import SharedDefinition
@@ -88,7 +89,7 @@ class Hooks:
         """In a worker that may need shared fixtures, tell the others so before any test begins."""
         self._session = session
         if self._run.is_shared and is_any_declared():
-            with suppress(ShmstoreError):  # of which each test that needs one will hear
+            with suppress(ShmstoreError, NotSharedWarning):  # tests that need one will hear of it
                 self._this_process()
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)

@@ -121,8 +121,8 @@ class Run:
                 if _is_seen(client):
                     return client
                 client.close()
-            self._given = None
             warnings.warn(NotSharedWarning(ELSEWHERE), stacklevel=2)
+            self._given = None
         if self._server is None:
             from ..server import start
 
