@@ -93,13 +93,16 @@ def test_what_cannot_be_made_again_elsewhere(suite):
         def test_owner(request):
             with pytest.raises(LookupError):
                 request.getfixturevalue("data")
+            note("raised")
 
         @pytest.mark.on("gw1")
-        def test_other(data): pass
+        def test_other(request):
+            await_note("raised")
+            request.getfixturevalue("data")
         """
     )
     result = suite.run()
-    result.assert_outcomes(passed=1, errors=1)
+    result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*FixtureFailed: test_it.data.<locals>.Local: nowhere else"])
 
 
