@@ -221,17 +221,18 @@ class Book:
     # Forks
 
     def start_over_in_child(self) -> None:
-        """Pin for this process what it inherited.
-
-        Raises ShmstoreError if that fails: then what the views show may change.
-        """
+        """After a fork: leave to the parent what it has to tell; keep the windows there are."""
         self._start_over()
         inherited = [window for window in self._windows.values() if window() is not None]
         self._windows = {window.granule: window for window in inherited}
         self._latest = {window.record: window for window in inherited}
         self._bytes = sum(window.size for window in inherited)
-        if not inherited:
-            return
+
+    def share(self) -> None:
+        """Pin for this process what it inherited.
+
+        Raises ShmstoreError if that fails: then what the views show may change.
+        """
         pipe = Pipe(self._address, FORK_SECONDS, self._segment_id)
         try:
             self._holder = pipe.holder()
@@ -323,6 +324,9 @@ def _after_fork_in_child() -> None:
     try:
         for book in _books.values():
             book.start_over_in_child()
+        for book in _books.values():
+            if book.in_use:
+                book.share()
     finally:
         for sender in senders:
             os.close(sender)

@@ -25,7 +25,7 @@ from .operations import Operations
 from .ties import HOLDERS, TABLE, Tie, Ties
 from .trouble import presentable
 
-PIN_SECONDS = 5.0
+PIN_SECONDS = 2.0
 """How long the end of a holder is outlasted by its pins: a child it forked may be about to share
 them."""
 LOOK_SECONDS = 1.0
