@@ -262,12 +262,55 @@ def test_scopes(suite):
 def test_no_function_scope(suite):
     suite.write(
         test_it="""
-        def test_it():
-            with pytest.raises(ValueError, match="'function': use one of session, package, module"):
+        @shared_fixture(scope=lambda fixture_name, config: "function")
+        def dynamic(): pass
+
+        def test_it(request):
+            refusal = "'function': use one of session, package, module"
+            with pytest.raises(ValueError, match=refusal):
                 shared_fixture(scope="function")
+            with pytest.raises(ValueError, match=refusal):
+                request.getfixturevalue("dynamic")
         """
     )
     suite.run(workers=0).assert_outcomes(passed=1)
+
+
+def test_above_other_decorators(suite):
+    suite.write(
+        test_it="""
+        @shared_fixture(timeout=5)
+        @pytest.fixture(scope="session", params=[1, 2])
+        def data(request):
+            note(f"computed {request.param}")
+            return [request.param]
+
+        @data.teardown
+        def release(value):
+            note(f"released {value}")
+
+        class TestIt:
+            @shared_fixture(scope="class")
+            @classmethod
+            def of_class(cls):
+                note(f"of {cls.__name__}")
+                return 7
+
+            @BOTH
+            def test_it(self, data, of_class, worker):
+                assert len(data) == 1
+                assert of_class == 7
+                data.clear()
+
+        def test_refused():
+            with pytest.raises(TypeError, match="fixture already: give scope, params"):
+                shared_fixture(params=[1])(data)
+        """
+    )
+    suite.run().assert_outcomes(passed=5)
+    assert sorted(suite.noted) == sorted(
+        ["computed 1", "computed 2", "of TestIt", "released [1]", "released [2]"]
+    )
 
 
 @pytest.mark.parametrize("argument", ["--collect-only", "--fixtures", "--setup-plan"])

@@ -54,6 +54,40 @@ def test_pytest_asyncio(suite):
     assert suite.noted == ["computed", "started", "stopped"]
 
 
+@needs["pytest_asyncio"]
+def test_pytest_asyncio_in_its_strict_mode(suite):
+    suite.ini(asyncio_default_fixture_loop_scope="session")
+    suite.write(
+        test_it="""
+        import asyncio, pytest_asyncio
+
+        @shared_fixture
+        @pytest_asyncio.fixture(scope="session")
+        async def service(plain):
+            await asyncio.sleep(0)
+            note("started")
+            yield {"port": 80}
+            await asyncio.sleep(0)
+            note("stopped")
+
+        @pytest.fixture(scope="session")
+        def plain(): pass
+
+        @BOTH
+        def test_sync(service, worker):
+            assert service == {"port": 80}
+
+        @BOTH
+        @pytest.mark.asyncio
+        async def test_async(worker, shm_namespace):
+            import shmstore
+            assert shmstore.namespaces.current() == shm_namespace
+        """
+    )
+    suite.run("-p", "asyncio").assert_outcomes(passed=4)
+    assert suite.noted == ["started", "stopped"]
+
+
 @needs["anyio"]
 def test_anyio(suite):
     suite.write(

@@ -10,8 +10,6 @@ import pytest
 
 SCOPES = ("session", "package", "module", "class")
 _ATTRIBUTE = "__shmstore_fixture__"
-_declared: list[Declaration] = []
-
 Function: TypeAlias = Callable[..., Any]
 Release = TypeVar("Release", bound=Callable[[Any], object])
 
@@ -24,6 +22,18 @@ class Declaration:
     timeout: float | None = None
     as_table: bool | None = None
     release: Callable[[Any], object] | None = None
+
+    def teardown(self, release: Release, /) -> Release:
+        """Have ``release`` called, see SharedFixture."""
+        if self.release is not None:
+            raise ValueError(
+                f"{self.function.__qualname__}.teardown was used before, for {self.release!r}"
+            )
+        self.release = release
+        return release
+
+
+_declared: list[Declaration] = []
 
 
 class SharedFixture(Protocol):
@@ -73,41 +83,58 @@ def shared_fixture(
     Every test gets a value of its own, equal to what the function returned or yielded. What
     follows ``yield`` runs once, in the process that computed, after the last use in any worker.
 
+    Above ``pytest.fixture``, or the like of a plugin, it shares what that has made.
+
     ``timeout`` bounds, in seconds, how long other workers wait for the value; by default the
     option shmstore_timeout does. ``as_table`` stores a mapping or sequence row by row (True) or
     as a whole (False); by default its size decides.
     """
+    if isinstance(scope, str):
+        check_scope(scope)
+    options: dict[str, Any] = {"params": params, "autouse": autouse, "ids": ids, "name": name}
 
     def decorate(function: Function) -> SharedFixture:
-        declare(function, Declaration(function, timeout, as_table))
-        made: Any = pytest.fixture(
-            scope=cast(Any, scope), params=params, autouse=autouse, ids=ids, name=name
-        )(function)
+        inner = _function_of(function)
+        made: Any = function
+        if inner is not None and (scope != "session" or any(options.values())):
+            raise TypeError(
+                f"{inner.__qualname__} is a fixture already: give scope, params, autouse, ids and "
+                f"name to the decorator below shared_fixture"
+            )
+        declaration = Declaration(inner or function, timeout, as_table)
+        _declare(declaration)
+        if inner is None:
+            made = pytest.fixture(scope=cast(Any, scope), **options)(function)
+        made.teardown = declaration.teardown
         return cast(SharedFixture, made)
 
+    return decorate if function is None else decorate(function)
+
+
+def check_scope(scope: str) -> None:
+    """Raise ValueError for a scope of fixtures that cannot be shared."""
     if scope not in SCOPES:
         raise ValueError(
             f"a shared fixture cannot have scope {scope!r}: use one of {', '.join(SCOPES)}, or "
             f"pytest.fixture for a value of each test"
         )
-    return decorate if function is None else decorate(function)
 
 
-def declare(function: Function, declaration: Declaration) -> None:
-    """Note a declaration at its function; what wraps the function has it, too."""
+def _function_of(fixture: Any) -> Function | None:
+    """Return the function of what pytest.fixture returned; None if this is none of it."""
+    if hasattr(fixture, "_get_wrapped_function"):  # since pytest 8.4
+        function: Function = fixture._get_wrapped_function()
+        return function
+    if hasattr(fixture, "_pytestfixturefunction"):
+        function = fixture.__pytest_wrapped__.obj
+        return function
+    return None
 
-    def teardown(release: Release, /) -> Release:
-        if declaration.release is not None:
-            raise ValueError(
-                f"{function.__qualname__}.teardown was used before, for {declaration.release!r}"
-            )
-        declaration.release = release
-        return release
 
+def _declare(declaration: Declaration) -> None:
     _declared.append(declaration)
-    attributes: Any = function
-    setattr(attributes, _ATTRIBUTE, declaration)
-    attributes.teardown = teardown
+    inner: Any = getattr(declaration.function, "__func__", declaration.function)
+    setattr(inner, _ATTRIBUTE, declaration)  # where it is seen through methods and wrappers
 
 
 def declaration_of(function: Function) -> Declaration | None:

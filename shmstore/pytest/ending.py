@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..errors import WriterUnavailable
+from ..errors import ShmstoreError, WriterUnavailable
 from .body import Body
 from .closing import Closing
 from .identity import Instance
@@ -103,20 +103,20 @@ class Ending:
         try:
             self._closing.say_done()
             self._closing.begin(instance)
-        except WriterUnavailable:
-            pass  # the controller is gone, and so is the run: all that is left is to tidy up
+        except ShmstoreError:
+            pass  # the controller is gone, most likely: all that is left is to tidy up
         except KeyboardInterrupt as interruption:
             # Raised here it would take the place of all that is still to be run.
             self.interruption = interruption
             self._closing.hurry()
 
     def _say_closed(self, instance: Instance) -> None:
-        with suppress(WriterUnavailable):
+        with suppress(ShmstoreError):
             self._ledger.close(instance.key)
 
     def _leave(self, instance: Instance) -> None:
         self._used.discard(instance.key)
-        with suppress(WriterUnavailable):
+        with suppress(ShmstoreError):
             self._closing.say_done()
             self._ledger.leave(instance.key)
 

@@ -17,7 +17,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .declaring import Declaration, Function
+from .declaring import Declaration, Function, check_scope
 from .errors import NotSharedWarning
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def instance_of(
 
     Warns with NotSharedWarning where a parameter has no value that other processes could know.
     """
+    check_scope(fixture.scope)
     name = fixture.argname
     file, line, qualified_name = _definition(declaration.function, request.config.rootpath)
     node = "" if fixture.scope == "session" else request.node.nodeid

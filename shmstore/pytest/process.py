@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ShmstoreError, StoreFull, WriterUnavailable
+from ..errors import ShmstoreError, StoreFull
 from .body import Body
 from .closing import Closing
 from .ending import Ending
@@ -100,7 +100,7 @@ class Process:
 
     def finish(self, call_reported: Callable[[Callable[[], None]], None]) -> None:
         """End what remains when the session has ended; ``call_reported`` calls what may fail."""
-        with suppress(WriterUnavailable):
+        with suppress(ShmstoreError):
             self.closing.say_done()
             self.ledger.readers[self.ledger.worker] = self._obtaining.waited
         for task in self.ending.legacies():

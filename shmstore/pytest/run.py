@@ -39,12 +39,11 @@ ELSEWHERE = (
 
 
 class Run:
-    """The store of a run. ``worker`` names this process in it; None is the controller of xdist."""
+    """The store of a run. ``worker`` names this process in it, also where it is the only one."""
 
     def __init__(self, config: Any) -> None:
         given = getattr(config, "workerinput", None)
         self.worker: str = ALONE if given is None else given["workerid"]
-        self.is_worker = given is not None
         self.name = f"pytest-{os.getpid()}-{os.urandom(4).hex()}"
         self.capacity: str = config.getini("shmstore_capacity") or _default_capacity()
         self._given: dict[str, str] | None = None if given is None else given.get(INPUT)
