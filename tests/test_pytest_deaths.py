@@ -162,6 +162,46 @@ def test_the_death_of_a_user_is_the_end_of_its_use(suite):
     assert suite.notes == ["gw0 have it", "gw1 have it, too", "gw0 torn down"]
 
 
+def test_who_comes_during_teardown_waits_for_its_end(suite):
+    suite.write(
+        test_it=f"""
+        @shared_fixture
+        def data():
+            note("computed")
+            yield me()
+            note("tearing down")
+            if me() == "gw0":
+                await_note("late")
+                time.sleep(0.1)  # for who does not wait for this
+            note("torn down")
+
+        @pytest.fixture(scope="session")
+        def dying_at_last():
+            yield
+            await_note("tearing down")
+            {DIE}
+
+        def test_owner(data): pass
+
+        @pytest.mark.on("gw1")
+        def test_other(dying_at_last, request):
+            await_note("computed")
+            assert request.getfixturevalue("data") == "gw0"
+
+        @pytest.mark.on("gw2")
+        def test_late(request):
+            await_note("tearing down")
+            note("late")
+            assert request.getfixturevalue("data") == "gw2"
+        """
+    )
+    suite.run()
+    assert suite.notes == [
+        *("gw0 computed", "gw0 tearing down", "gw2 late", "gw0 torn down"),
+        *("gw2 computed", "gw2 tearing down", "gw2 torn down"),
+    ]
+
+
 def test_a_death_during_teardown(suite):
     suite.write(
         test_it=f"""

@@ -178,6 +178,21 @@ def test_fixtures_of_one_name(suite):
     )
 
 
+def test_one_function_imported_by_two_modules(suite):
+    importing = "from common import data\ndef test_it(data): pass"
+    suite.write(
+        common="""
+        @shared_fixture
+        def data():
+            note("computed")
+        """,
+        test_one=importing,
+        test_two=importing,
+    )
+    suite.run(workers=0).assert_outcomes(passed=2)
+    assert suite.noted == ["computed"] * 2  # as in pytest, which has two fixtures here
+
+
 def test_ways_to_ask(suite):
     suite.write(
         test_it="""

@@ -21,7 +21,12 @@ SUITE = """
         yield
         note("plain torn down")
 
-    def test_owner(data):
+    @pytest.fixture(scope="session")
+    def above(data):
+        yield
+        note("above torn down")
+
+    def test_owner(above):
         note("have it")
         await_note("never")
 
@@ -64,8 +69,10 @@ def test_ctrl_c(suite, workers):
     os.killpg(process.pid, signal.SIGINT)
     shown, _ = process.communicate()
     assert process.returncode == pytest.ExitCode.INTERRUPTED, shown.decode()
-    assert suite.noted.count("torn down") == 1
-    assert suite.noted.count("plain torn down") == max(workers, 1)
+    noted = suite.noted
+    assert noted.count("torn down") == 1
+    assert noted.count("plain torn down") == max(workers, 1)
+    assert noted.index("above torn down") < noted.index("torn down")
     assert b"did not run" not in shown
 
 

@@ -26,6 +26,7 @@ def test_the_order_over_all_workers(suite):
         @shared_fixture
         def second(first):
             yield first + 1
+            time.sleep(0.1)  # for who does not wait for this
             note("end second")
 
         def test_first(first, above):
@@ -114,6 +115,26 @@ def test_finalizers_and_parameters(suite, workers):
     parts = ("after yield of", "second of", "first of", "release")
     expected = [f"{part} {number}" for number in (2, 1) for part in parts]
     assert suite.noted == ["test ends", "test ends", *expected]
+
+
+def test_a_change_of_parameters_ends_nothing(suite):
+    suite.write(
+        test_it="""
+        @pytest.fixture(scope="session", params=[1, 2])
+        def size(request):
+            return request.param
+
+        @shared_fixture
+        def data(size):
+            yield size
+            note(f"torn down {size}")
+
+        def test_it(data):
+            note(f"used {data}")
+        """
+    )
+    suite.run(workers=0).assert_outcomes(passed=2)
+    assert suite.noted == ["used 1", "used 2", "torn down 2", "torn down 1"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
