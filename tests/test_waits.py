@@ -215,6 +215,28 @@ def test_any_number_of_threads_wait_while_others_work(table, others):
     until_waits(others, 0)
 
 
+def test_a_request_that_no_socket_takes_at_once_goes_out_while_others_wait(table, others):
+    """Who receives for all has nothing to receive, and does not see that there is more to send."""
+    waiting = Waiting(table, "k")
+    until_waits(others, 1)
+    table["big"] = value = bytes(3_000_000)
+    assert table["big"] == value
+    others["k"] = 1
+    waiting.outcome()
+
+
+def test_waits_that_no_socket_takes_at_once_are_begun(server, table, others):
+    pid = writer_of(server)
+    os.kill(pid, signal.SIGSTOP)
+    keys = [f"{n}" * 20_000 for n in range(10)] * 3
+    waiting = [Waiting(table, key) for key in keys]
+    eventually(lambda: table._handle._pipe._courier.awake)
+    os.kill(pid, signal.SIGCONT)
+    until_waits(others, len(keys))
+    version = others.put_many(dict.fromkeys(keys, 1))
+    assert {each.outcome() for each in waiting} == {version}
+
+
 def test_answers_are_forgotten_while_somebody_waits(server, table, others):
     """What a session remembers does not grow, so writers after this one start as fast."""
     table["k"] = 0

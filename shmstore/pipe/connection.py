@@ -71,6 +71,11 @@ class Connection:
     def __del__(self) -> None:
         self._socket.close()
 
+    @property
+    def unsent(self) -> bool:
+        """Whether something waits to be sent, and can be."""
+        return bool(self._unsent) and not self.torn
+
     def close(self) -> None:
         """Close the socket, in this process."""
         self._socket.close()
@@ -125,6 +130,19 @@ class Connection:
                     request_id, piece = unsent[0]
                     unsent[0] = request_id, memoryview(piece)[sent:]
         self.torn = False
+
+    def await_room(self, seconds: float) -> bool:
+        """Wait until more can be sent, at most so long; False if nothing can any more.
+
+        Any thread may call this, without the lock.
+        """
+        poll = select.poll()
+        try:
+            poll.register(self._socket, select.POLLOUT)
+        except ValueError:  # it was closed
+            return False
+        ready = poll.poll(seconds * 1000)
+        return not ready or ready[0][1] == select.POLLOUT
 
     def withdraw(self, request_id: int, frame: bytes) -> bool:
         """Take back a request of which no byte was sent; tell whether that was possible."""

@@ -1,4 +1,5 @@
-"""Who sends the requests that were kept to go out together, if their owner pauses."""
+"""Who sends what was kept to go out together, if its owner pauses, and what the socket did not take
+while the thread that receives for all has nothing to receive."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from .connection import Connection
 
 PAUSE_SECONDS = 0.002
 """How long a request may be kept."""
+ROOM_SECONDS = 0.05
+"""How long at most until it sees that it was dismissed."""
 
 
 class Courier:
@@ -65,3 +68,8 @@ class Courier:
                 elif self._thread is current_thread():
                     self._thread = None
                     return
+            while connection is not None and connection.unsent and not ended.is_set():
+                if not connection.await_room(ROOM_SECONDS):
+                    break
+                with self._lock:
+                    connection.flush()

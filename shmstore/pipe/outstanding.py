@@ -91,6 +91,11 @@ class Outstanding:
     def __len__(self) -> int:
         return len(self._answers)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are neither requests nor waits."""
+        return not self._answers and not self._waits
+
     def oldest_if_full(self) -> Answer | None:
         """Return the request without whose answer no more may be sent; None if there is room."""
         answers = self._answers

@@ -221,7 +221,7 @@ class Pipe:
                     connection.keep(answer.id, answer.frame)
                     self._courier.expect(connection)
                 else:
-                    connection.send(answer.id, answer.frame)
+                    self._send(connection, answer.id, answer.frame)
         except ShmstoreError:  # a request that cannot be made; nothing has happened
             raise
         except BaseException:
@@ -235,7 +235,7 @@ class Pipe:
         try:
             wait = self._outstanding.add_wait(self, arguments)
             if self._connection is not None:
-                self._connection.send(wait.id, wait.frame)
+                self._send(self._connection, wait.id, wait.frame)
         except ShmstoreError:
             raise
         except BaseException:
@@ -248,12 +248,23 @@ class Pipe:
         connection, frame = self._connection, wait.frame
         self._outstanding.settle(wait.id, None, None)
         if connection is not None and not connection.withdraw(wait.id, frame):
-            connection.send(wait.id, frame_request(wait.id, wait.id, "unwait", []))
+            self._send(connection, wait.id, frame_request(wait.id, wait.id, "unwait", []))
+
+    def _send(self, connection: Connection, request_id: int, frame: bytes) -> None:
+        connection.send(request_id, frame)
+        self._have_rest_sent(connection)
+
+    def _have_rest_sent(self, connection: Connection) -> None:
+        """Have what the socket did not take sent by another thread, as the leader may be receiving
+        for long."""
+        if connection.unsent and self._leader not in (None, get_ident()):
+            self._courier.expect(connection)
 
     def _flush(self) -> None:
         try:
             if self._connection is not None:
                 self._connection.flush()
+                self._have_rest_sent(self._connection)
         except BaseException:
             self._abandon()
             raise
@@ -305,7 +316,7 @@ class Pipe:
                     wake.clear()
                     answer.waiters += 1
                     self._followers += 1
-                    self._flush()  # the leader may be receiving for long
+                    self._flush()
             if leading:
                 try:
                     return self._lead(answer, deadline)
@@ -336,7 +347,7 @@ class Pipe:
                 self._attachment.close()
             if self._followers:
                 self._call_next()
-        if self._courier.awake and not self._outstanding:
+        if self._courier.awake and self._outstanding.is_empty:
             self._courier.dismiss()
 
     def _call_next(self) -> None:
