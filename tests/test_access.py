@@ -95,8 +95,8 @@ def test_a_peer_is_of_the_user_whom_the_kernel_names() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         peer = Peer(ours)
-        assert peer.is_of_user(os.geteuid())
-        assert not peer.is_of_user(os.geteuid() + 1)
+        assert peer.uid == os.geteuid()
+        assert peer.pid == os.getpid()
         peer.close()
 
 
@@ -299,11 +299,13 @@ def called(path: Path) -> set[str]:
 
 
 def test_no_module_can_unpickle() -> None:
-    """Beside the demo, which talks with its own children by way of ``multiprocess``."""
+    """Beside the demo, which talks with its own children by way of ``multiprocess``, and the plugin
+    of pytest, which pickles what fixtures return, and unpickles it, in the processes of tests."""
     modules = sorted(SOURCES.rglob("*.py"))
     assert len(modules) > 80
     for path in modules:
-        assert imported(path) & UNPICKLING == set(), path
+        if "pytest" not in path.relative_to(SOURCES).parts:
+            assert imported(path) & UNPICKLING == set(), path
         assert called(path) & {"eval", "exec", "__import__", "Unpickler"} == set(), path
         if "demo" not in path.relative_to(SOURCES).parts:
             assert imported(path) & CHILDREN == set(), path

@@ -538,11 +538,11 @@ def test_without_descriptors_callers_wait_and_the_others_are_served(
 def test_a_caller_that_the_kernel_refuses_disturbs_nobody(
     bench: Bench, other: Talker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*arguments: Any) -> bool:
+    def refuse(*arguments: Any) -> None:
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr("shmstore.writer.peer.Peer.is_of_user", refuse)
+        patch.setattr(loops, "Peer", refuse)
         talker = bench.call(1)
         bench.turns()
     assert talker.heard() == []
