@@ -3,7 +3,10 @@
 In a page, a ```python block with ``>>>`` is a session; one with ``__main__`` is a script, run in a
 process of its own, whose output is the ```text block behind it; any other one is a part of the
 sessions around it. All sessions of a page share their names. The commands of a ```console block
-run in one shell, and print what follows them; a ... stands for anything.
+run in one shell, and print what follows them; a ... stands for anything. Blocks that begin with the
+name of a file, as ``# conftest.py``, are a test suite, together with the others under their
+heading: two workers run it, and a ```text block there is what pytest shows at the end, whatever
+the figures.
 """
 
 from __future__ import annotations
@@ -22,12 +25,15 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import pytest
 
 import shmstore
 from shmstore import cli, layout, protocol, runtime, segment
 from shmstore.errors import ShmstoreError
+from shmstore.pytest import closing, obtaining, plugin, run, values
+from shmstore.pytest import errors as plugin_errors
 from shmstore.server import Server
 from tests.waiting import eventually
 
@@ -38,6 +44,11 @@ SECONDS_MAX = 60
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
+MODULES = {
+    "closing": closing, "layout": layout, "obtaining": obtaining, "protocol": protocol,
+    "segment": segment,
+}  # fmt: skip
+"""Those whose constants tables name."""
 PATTERN = (
     "child_spec", "start_link", "clear", "clear_namespace", "count", "delete", "find_active", "get",
     "insert", "list", "list_namespace", "prefix", "table_name", "update",
@@ -50,6 +61,12 @@ class Block(NamedTuple):
     kind: str
     text: str
     line: int
+
+    @property
+    def file(self) -> str | None:
+        """The name of the file of a test suite that this is; None if it is none."""
+        found = re.match(r"# ([\w/]+\.(?:py|toml))\n", self.text)
+        return found and found[1]
 
 
 def blocks_of(page: Path) -> list[Block]:
@@ -140,7 +157,7 @@ def test_python_examples_run(page, tmp_path):
     blocks = blocks_of(page)
     with sessions(page.name) as running:
         for block, behind in zip(blocks, [*blocks[1:], None], strict=True):
-            if block.kind != "python":
+            if block.kind != "python" or block.file:
                 continue
             if "__main__" in block.text:
                 where = f"{page.name}, line {block.line}"
@@ -148,6 +165,57 @@ def test_python_examples_run(page, tmp_path):
                 agree(behind.text if behind and behind.kind == "text" else "", output, where)
             else:
                 running.run(block)
+
+
+# Test suites
+
+
+class Section(NamedTuple):
+    """A test suite under a heading of a page, and what pytest shows of it."""
+
+    page: str
+    heading: str
+    files: list[Block]
+    shown: list[Block]
+
+
+def sections() -> list[Section]:
+    """The sections of all pages that have the files of a test suite."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        prose = FENCE.sub(lambda fence: re.sub(r"[^\n]", " ", fence[0]), text)
+        headings = [*re.finditer(r"^#+ (.+)$", prose, re.MULTILINE)]
+        lines = [text.count("\n", 0, heading.start()) for heading in headings] + [sys.maxsize]
+        for heading, start, end in zip(headings, lines, lines[1:], strict=False):
+            inside = [block for block in blocks_of(page) if start < block.line < end]
+            files = [block for block in inside if block.file]
+            shown = [block for block in inside if block.kind == "text"]
+            if files:
+                found.append(Section(page.name, heading[1], files, shown))
+    return found
+
+
+def without_figures(lines: list[str]) -> list[str]:
+    """Lines without what differs from run to run: figures, the workers' numbers, the spaces."""
+    return [" ".join(re.sub(r"\d[\d.,]*", "0", line).strip("= ").split()) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "section", sections(), ids=lambda section: f"{section.page}: {section.heading}"
+)
+def test_suites_run(suite, section):
+    if "import numpy" in "".join(block.text for block in section.files):
+        pytest.importorskip("numpy", reason="numpy, which only tests need, is not installed")
+    (suite.path / "benchmarks").symlink_to(ROOT / "benchmarks")
+    for block in section.files:
+        (suite.path / str(block.file)).write_text(block.text)
+    result = suite.run("--shared-durations", "--strict-config", pinned=False)
+    has_tests = any("def test_" in block.text for block in section.files)
+    assert result.ret == (pytest.ExitCode.OK if has_tests else pytest.ExitCode.NO_TESTS_COLLECTED)
+    lines = "".join(block.text for block in section.shown).splitlines()
+    shown = pytest.LineMatcher(without_figures(result.outlines))
+    shown.fnmatch_lines_random(without_figures(lines))
 
 
 def modules() -> list[str]:
@@ -382,6 +450,35 @@ def is_error(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, ShmstoreError)
 
 
+def rows_of_the_plugin(heading: str) -> dict[str, str]:
+    """The last cell of each row under a heading, by the name in the first."""
+    section = (ROOT / "docs/pytest.md").read_text().partition(f"## {heading}\n")[2]
+    rows = re.findall(r"^\| `(\w+)` \|.*?([^|]*) \|$", section.partition("\n## ")[0], re.MULTILINE)
+    return dict(rows)
+
+
+def test_every_error_of_the_plugin_is_explained():
+    kinds = {**vars(plugin_errors), **vars(values)}.values()
+    errors = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Exception)]
+    own = {kind.__name__ for kind in errors if kind.__module__.startswith("shmstore.pytest.")}
+    assert set(rows_of_the_plugin("Errors")) == own
+
+
+def test_every_fixture_of_the_plugin_is_explained():
+    assert sorted(rows_of_the_plugin("The store itself")) == sorted(plugin.__all__)
+
+
+def test_every_setting_of_the_plugin_is_explained():
+    parser = Mock()
+    plugin.pytest_addoption(parser)
+    defaults = {call.args[0]: call.kwargs["default"] for call in parser.addini.call_args_list}
+    defaults["shmstore_capacity"] = run.CAPACITY
+    rows = rows_of_the_plugin("Settings")
+    assert {name for name in rows if name.startswith("shmstore_")} == set(defaults)
+    for name, default in defaults.items():
+        assert rows[name].strip().startswith(f"`{str(default).replace('T', 't')}`")
+
+
 def test_each_function_of_the_pattern_is_mapped():
     page = (ROOT / "docs/stores.md").read_text()
     section = page.partition("## The pattern, function by function")[2].partition("\n## ")[0]
@@ -398,7 +495,7 @@ def numbers() -> list[tuple[str, str, str]]:
     for page in PAGES:
         for line in prose_of(page).splitlines():
             cells = [cell.strip() for cell in line.strip("| ").split("|")]
-            name = re.fullmatch(r"`((?:layout|protocol|segment)\.[A-Z_]+)`", cells[-1])
+            name = re.fullmatch(r"`(\w+\.[A-Z_]+)`", cells[-1])
             if name and len(cells) > 2:
                 found.append((page.name, cells[-2], name[1]))
     return found
@@ -407,7 +504,7 @@ def numbers() -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize(("page", "stated", "name"), numbers())
 def test_numbers_are_those_of_the_code(page, stated, name):
     module, constant = name.split(".")
-    value = getattr({"layout": layout, "protocol": protocol, "segment": segment}[module], constant)
+    value = getattr(MODULES[module], constant)
     number, _, unit = stated.partition(" ")
     scale = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "s": 1}
     assert float(number.replace(",", "")) * scale.get(unit, 1) == value
