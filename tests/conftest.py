@@ -7,7 +7,8 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ CAPACITY = "8MiB"
 ENGINES = ("pure", "native")
 DEMANDED = os.environ.get("SHMSTORE_ENGINE")
 _failed = pytest.StashKey[bool]()
+
+if not entry_points(group="pytest11", name="shmstore"):  # where shmstore is not installed
+    pytest_plugins = ("shmstore.pytest.plugin",)
 
 # Two busy cores make an example slow now and then, which says nothing about the code.
 hypothesis.settings.register_profile(
@@ -46,10 +50,14 @@ def _private_runtime_dir() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-def pytest_configure() -> None:
-    """Let Ctrl-C work: a run in the background of a shell ignores it, and so would its children."""
+def pytest_configure(config: pytest.Config) -> None:
+    # A run in the background of a shell ignores Ctrl-C, and so would its children.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Of servers that outlive a test, as that of the shared fixtures: not the user's own.
+    session = ExitStack()
+    session.enter_context(_private_runtime_dir())
+    config.add_cleanup(session.close)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -60,13 +68,6 @@ def pytest_runtest_makereport(
     report = yield
     item.stash[_failed] = item.stash.get(_failed, False) or report.failed
     return report
-
-
-@pytest.fixture(scope="session", autouse=True)
-def session_runtime_dir() -> Iterator[Path]:
-    """The runtime directory of servers that outlive a test; nothing touches the user's own."""
-    with _private_runtime_dir() as path:
-        yield path
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -120,6 +121,25 @@ def engine(request: pytest.FixtureRequest) -> ModuleType:
     twin = ModuleType(native.__name__)  # what is checked is the same for both, in the same words
     vars(twin).update(vars(native), INVARIANTS=pure.INVARIANTS)
     return twin
+
+
+@pytest.fixture(scope="session")
+def store_of_the_run(request: pytest.FixtureRequest) -> None:
+    """The store that shared fixtures need, with all that belongs to it.
+
+    To be asked for by each shared fixture: what came up later would be there after a test and not
+    before, and the leak guard would blame that test.
+    """
+    from shmstore.pytest.run import RUN
+    from shmstore.server import supervisor
+    from tests.waiting import eventually
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervisor, "SPARE_AFTER_SECONDS", 0.0)
+        request.getfixturevalue("shm_client").ping()
+        server = request.config.stash[RUN]._server
+        if server is not None:
+            eventually(lambda: server._supervisor.spare_pid)
 
 
 @pytest.fixture

@@ -19,13 +19,14 @@ import msgpack
 import pytest
 
 import shmstore
+from shmstore.pytest import shared_fixture
 
 ROOT = Path(__file__).parent.parent
 BUILD = "from setuptools import build_meta as b; b.build_{kind}('dist')"
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory) -> Path:
+@shared_fixture
+def source(store_of_the_run, tmp_path_factory) -> Path:
     """A copy of what a build needs, so that it leaves nothing in the tree."""
     path = tmp_path_factory.mktemp("source")
     junk = shutil.ignore_patterns("__pycache__", "*.so")
@@ -81,24 +82,30 @@ def run_installed(package: Path, script: str) -> list[str]:
     return ran.stdout.splitlines()
 
 
-@pytest.fixture(scope="module")
+def unpacked(archive: Path, path: Path) -> Path:
+    subprocess.run(["tar", "-xzf", archive, "-C", path], check=True)
+    (folder,) = path.iterdir()
+    return folder
+
+
+# Workers of a run share what is built, and may build the two wheels at the same time.
+
+
+@shared_fixture
 def sdist(source) -> Path:
     return build(source, "sdist")
 
 
-@pytest.fixture(scope="module")
+@shared_fixture
 def wheel(sdist, tmp_path_factory) -> Path:
     """The wheel as others build it: from the source archive, with a compiler if there is one."""
-    path = tmp_path_factory.mktemp("unpacked")
-    subprocess.run(["tar", "-xzf", sdist, "-C", path], check=True)
-    (unpacked,) = path.iterdir()
-    return build(unpacked, "wheel")
+    return build(unpacked(sdist, tmp_path_factory.mktemp("unpacked")), "wheel")
 
 
-@pytest.fixture(scope="module")
-def pure_wheel(source) -> Path:
+@shared_fixture
+def pure_wheel(sdist, tmp_path_factory) -> Path:
     """The wheel of a machine whose compiler cannot compile."""
-    return build(source, "wheel", CC="/bin/false")
+    return build(unpacked(sdist, tmp_path_factory.mktemp("pure")), "wheel", CC="/bin/false")
 
 
 def compiled_file() -> set[str]:
