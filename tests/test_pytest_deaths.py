@@ -79,9 +79,9 @@ def test_three_deaths_are_enough(suite):
     )
     result = suite.run()
     result.assert_outcomes(passed=1, failed=3, errors=1)
-    result.stdout.fnmatch_lines(
-        ["E*WorkersDied: shared fixture 'data' (test_it.py:9) was given up:*died, gw0, gw2 and gw3"]
-    )
+    [line] = {line for line in result.stdout.lines if line.startswith("E ") and "Died" in line}
+    assert "WorkersDied: shared fixture 'data' (test_it.py:9) was given up" in line
+    assert "died, gw0, gw2 and gw3; run" in line
     assert suite.notes == ["gw0 computing", "gw2 computing", "gw3 computing"]
 
 
@@ -264,7 +264,7 @@ def test_a_wait_that_is_too_long(suite):
                 request.getfixturevalue("data")
             note("waited")
             assert "'data' (test_it.py:9), which gw0 (process" in str(timeout.value)
-            assert str(timeout.value).endswith(") computes, for test_it.py::test_owner")
+            assert ") computes, for test_it.py::test_owner; if" in str(timeout.value)
         """
     )
     suite.run().assert_outcomes(passed=2)

@@ -106,6 +106,24 @@ def test_what_cannot_be_made_again_elsewhere(suite):
     result.stdout.fnmatch_lines(["*FixtureFailed: test_it.data.<locals>.Local: nowhere else"])
 
 
+def test_more_than_the_store_takes(suite):
+    suite.write(
+        test_it="""
+        @shared_fixture
+        def data():
+            note("computed")
+            raise ValueError("x" * (8 << 20))
+
+        @BOTH
+        def test_it(request, worker):
+            with pytest.raises((ValueError, RuntimeError), match="x" * 500):
+                request.getfixturevalue("data")
+        """
+    )
+    suite.run().assert_outcomes(passed=2)
+    assert suite.noted == ["computed"]
+
+
 def test_outcomes(suite):
     suite.write(
         test_it="""

@@ -10,6 +10,7 @@ import pytest
 
 SCOPES = ("session", "package", "module", "class")
 _ATTRIBUTE = "__shmstore_fixture__"
+_is_any_declared = False
 Function: TypeAlias = Callable[..., Any]
 Release = TypeVar("Release", bound=Callable[[Any], object])
 
@@ -31,9 +32,6 @@ class Declaration:
             )
         self.release = release
         return release
-
-
-_declared: list[Declaration] = []
 
 
 class SharedFixture(Protocol):
@@ -132,7 +130,8 @@ def _function_of(fixture: Any) -> Function | None:
 
 
 def _declare(declaration: Declaration) -> None:
-    _declared.append(declaration)
+    global _is_any_declared
+    _is_any_declared = True
     inner: Any = getattr(declaration.function, "__func__", declaration.function)
     setattr(inner, _ATTRIBUTE, declaration)  # where it is seen through methods and wrappers
 
@@ -144,4 +143,4 @@ def declaration_of(function: Function) -> Declaration | None:
 
 def is_any_declared() -> bool:
     """Tell whether this process came across any shared fixture."""
-    return bool(_declared)
+    return _is_any_declared

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
-from ..errors import RequestTimeout
+from ..errors import RequestTimeout, ShmstoreError
 from ..table import Table
 from .errors import FixtureCycle, FixtureTimeout, WorkersDied
 from .failures import ENDS, FAILURES, failure_of
@@ -17,6 +18,8 @@ ATTEMPTS_MAX = 3
 """How many processes may die of one fixture."""
 NOTICE_SECONDS = 10.0
 """After which time a process says whom it waits for; again after twice that time, and so on."""
+BRIEF_CHARACTERS_MAX = 1000
+"""How much is told of a failure of which all is too much for the store."""
 
 Result: TypeAlias = dict[str, Any]
 
@@ -110,26 +113,36 @@ class Obtaining:
             if computed.closes:
                 ledger.own(key)
                 self._used.add(key)
+            result |= {
+                "state": READY,
+                "seconds": time.perf_counter() - began,
+                "bytes": computed.stored_bytes,
+                "closes": computed.closes,
+            }
+            ledger.finish(key, result)
         except ENDS:
             ledger.give_up(key)
             raise
         except FAILURES as error:
             failure = failure_of(error, may_pickle=self._may_pickle)
-            ledger.finish(key, {**result, "state": FAILED, "failure": failure, "closes": False})
+            self._finish_failed(key, {**result, "state": FAILED, "closes": False}, failure)
             raise
         except BaseException:
             ledger.give_up(key)
             raise
         finally:
             self._computing.discard(key)
-        result |= {
-            "state": READY,
-            "seconds": time.perf_counter() - began,
-            "bytes": computed.stored_bytes,
-            "closes": computed.closes,
-        }
-        ledger.finish(key, result)
         return result
+
+    def _finish_failed(self, key: str, result: Result, failure: dict[str, Any]) -> None:
+        """Store a failure; rather less of it than nothing, as others wait."""
+        message = failure["message"][:BRIEF_CHARACTERS_MAX]
+        brief = {**failure, "message": message, "traceback": "", "pickled": None}
+        for told in (failure, brief):
+            with suppress(ShmstoreError):
+                self._ledger.finish(key, {**result, "failure": told})
+                return
+        self._ledger.give_up(key)
 
     # Waiting.
 
@@ -161,7 +174,11 @@ class Obtaining:
         while True:
             waited = time.monotonic() - began
             if waited >= seconds_max:
-                raise FixtureTimeout(_waiting(self._ledger.worker, waited, instance, card))
+                raise FixtureTimeout(
+                    f"{_waiting(self._ledger.worker, waited, instance, card)}; if that may take "
+                    f"longer say so, with timeout= of shared_fixture or with shmstore_timeout in "
+                    f"the configuration of pytest"
+                )
             if waited >= notice:
                 self._say(_waiting(self._ledger.worker, waited, instance, card))
                 notice *= 2
@@ -195,8 +212,9 @@ def value_key(key: str, result: Result) -> str:
 
 def _workers_died(instance: Instance, workers: list[str]) -> WorkersDied:
     return WorkersDied(
-        f"shared fixture {instance.label!r} ({instance.location}) was given up: the processes that "
-        f"computed it died, {', '.join(workers[:-1])} and {workers[-1]}"
+        f"shared fixture {instance.label!r} ({instance.location}) was given up: the processes "
+        f"that computed it died, {', '.join(workers[:-1])} and {workers[-1]}; run one test that "
+        f"needs it without workers (-n0) to see why"
     )
 
 
