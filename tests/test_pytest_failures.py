@@ -106,13 +106,14 @@ def test_what_cannot_be_made_again_elsewhere(suite):
     result.stdout.fnmatch_lines(["*FixtureFailed: test_it.data.<locals>.Local: nowhere else"])
 
 
-def test_more_than_the_store_takes(suite):
+def test_a_failure_that_does_not_fit(suite):
+    suite.ini(shmstore_capacity="2MiB")
     suite.write(
         test_it="""
         @shared_fixture
         def data():
             note("computed")
-            raise ValueError("x" * (8 << 20))
+            raise ValueError("x" * (3 << 20))
 
         @BOTH
         def test_it(request, worker):
