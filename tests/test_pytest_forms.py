@@ -35,9 +35,13 @@ def test_dependencies(suite):
 def test_parameters(suite):
     suite.write(
         test_it="""
-        LETTERS = frozenset("abcdefghij")  # in another order in each process
+        from collections import namedtuple
 
-        @shared_fixture(params=["small", {"size": 3, "letters": LETTERS}], ids=["s", "l"])
+        Choice = namedtuple("Choice", "letters")
+        LETTERS = frozenset("abcdefghij")  # in another order in each process
+        LARGE = {"letters": LETTERS, "choice": Choice({"letters": LETTERS})}
+
+        @shared_fixture(params=["small", LARGE], ids=["s", "l"])
         def data(request):
             note(f"data {len(request.param)}")
             return request.param
@@ -54,7 +58,7 @@ def test_parameters(suite):
 
         @BOTH
         def test_own(data, worker):
-            assert data in ("small", {"size": 3, "letters": LETTERS})
+            assert data in ("small", LARGE)
 
         @BOTH
         def test_of_another(doubled, data, worker):

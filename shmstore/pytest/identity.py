@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AnySet
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -162,8 +163,21 @@ def _fingerprint(value: Any) -> bytes:
     elif kind in (list, tuple):
         parts = list(map(_fingerprint, value))
     else:
-        parts = [pickle.dumps(value, protocol=4)]
+        parts = [_pickled(value)]
     return _joined([name.encode(), *parts])
+
+
+def _pickled(value: object) -> bytes:
+    file = BytesIO()
+    _Pickler(file, protocol=4).dump(value)
+    return file.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """Lets the sets in an object not stand in the order of this process."""
+
+    def persistent_id(self, value: object) -> bytes | None:
+        return _fingerprint(value) if type(value) in (set, frozenset) else None
 
 
 def _joined(parts: Iterable[bytes]) -> bytes:
