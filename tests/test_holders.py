@@ -17,7 +17,7 @@ import shmstore
 from shmstore import InvalidArgument, ProcessUnseen, ProtocolError, StoreFull, processes
 from shmstore.errors import CorruptSegment
 from shmstore.processes import Sight, holder_of, look
-from shmstore.writer.holders import LOOK_SECONDS, Holders
+from shmstore.writer.holders import LOOK_SECONDS, PIN_SECONDS, Holders
 from shmstore.writer.operations import Operations
 from shmstore.writer.ties import HOLDERS, SWEEP_LEAST, TABLE
 from shmstore.writer.ties import NAMESPACE as TIES
@@ -397,6 +397,76 @@ def test_what_has_no_room_to_go_together_goes_one_by_one_or_later(office, failur
         while office.holders.look_at is not None:
             office.tidy()
     assert office.desk.keys() == office.names(TIES) == office.names(HOLDERS) == []
+
+
+def pin(office: Office, key: str, holder: bytes) -> int:
+    """Pin the value of a record, which is made; return its granule."""
+    office.desk.plain("put", key, b"\x01")
+    granule, *_ = office.desk.plain("pin", key, holder)
+    return int(granule)
+
+
+def test_pins_outlast_their_holder_for_a_while_and_ties_do_not(office):
+    """So a child that was just forked can share them."""
+    own = hold(office, os.getpid())
+    with forked(lambda: None) as child:
+        holder = hold(office, child.pid)
+        office.insert("tied", holder)
+        granule, other = pin(office, "k", holder), pin(office, "l", holder)
+        child.kill()
+        office.tidy()
+    assert office.desk.keys() == ["k", "l"]
+    assert office.names(TIES) == []
+    assert office.holders.share(own, [granule]) == []
+    assert [each[0] for each in office.desk.owner.pins()].count(holder) == 2
+    office.clock.now += PIN_SECONDS
+    office.tidy()
+    assert office.desk.owner.pins() == [(own, granule, 1)]
+    assert office.names(HOLDERS) == [own]
+    assert office.holders.share(own, [granule, other]) == [other]
+    assert office.holders.unpin(own, [granule, other]) == 1
+    assert office.desk.owner.pins() == []
+
+
+def test_the_pins_of_one_who_died_while_there_was_no_writer_are_kept_for_the_same_while(office):
+    with forked(lambda: None) as child:
+        holder = hold(office, child.pid)
+        pin(office, "k", holder)
+        child.kill()
+    office.take_over()
+    office.tidy()
+    assert len(office.desk.owner.pins()) == 1
+    office.clock.now += PIN_SECONDS
+    office.tidy()
+    assert office.desk.owner.pins() == office.names(HOLDERS) == []
+
+
+def test_a_process_that_has_ended_holds_nothing_new(office):
+    with forked(lambda: None) as child:
+        start = sight_of(child.pid).start
+        child.kill()
+        with pytest.raises(ProcessUnseen):
+            office.holders.hold(child.pid, start)
+    with pytest.raises(InvalidArgument, match="has ended"):
+        office.holders.share(holder_of(child.pid, start), [])
+
+
+def test_a_full_store_shares_nothing_by_half(office, monkeypatch):
+    own = hold(office, os.getpid())
+    granule = pin(office, "k", own)
+
+    class Full:
+        def share_pin(self, *arguments):
+            office.desk.owner.share_pin(*arguments)
+            raise StoreFull("no room")
+
+        def __getattr__(self, name):
+            return getattr(office.desk.owner, name)
+
+    monkeypatch.setattr(office.holders, "_owner", Full())
+    with pytest.raises(StoreFull):
+        office.holders.share(own, [granule])
+    assert not office.desk.owner.staged
 
 
 def test_ties_of_records_that_are_gone_do_not_pile_up(office):

@@ -8,7 +8,9 @@ from types import ModuleType
 import pytest
 
 from shmstore.codec import index_name, pack
+from shmstore.processes import HOLDER_BYTES
 from shmstore.writer import soundness
+from shmstore.writer.ties import HOLDERS
 from tests.desk import NAMESPACE, TABLE, Desk
 
 
@@ -59,3 +61,17 @@ def test_damage_of_the_segment_comes_first(desk: Desk) -> None:
     start = desk.segment.memory.find(b"\xa6status")
     desk.segment.memory[start + 1 : start + 2] = b"X"
     assert any("checksum" in problem for problem in soundness.check(desk.owner))
+
+
+def test_a_pin_and_a_tie_of_nobody_are_named(desk: Desk) -> None:
+    holder = bytes(HOLDER_BYTES)
+    desk.owner.put("", HOLDERS, holder, pack(0))
+    desk.plain("insert", "k", pack(1), holder)
+    granule, *_ = desk.plain("pin", "k", holder)
+    assert soundness.check(desk.owner) == []
+    desk.owner.remove("", HOLDERS, holder)
+    desk.owner.commit()
+    assert soundness.check(desk.owner) == [
+        f"the pin of the value at granule {granule} is that of no known holder",
+        "the tie of 'k' in table 't' is that of no known holder",
+    ]

@@ -221,7 +221,9 @@ class Pipe:
                     connection.keep(answer.id, answer.frame)
                     self._courier.expect(connection)
                 else:
-                    self._send(connection, answer.id, answer.frame)
+                    connection.send(answer.id, answer.frame)
+                    if connection.unsent:
+                        self._have_rest_sent(connection)
         except ShmstoreError:  # a request that cannot be made; nothing has happened
             raise
         except BaseException:
@@ -235,7 +237,8 @@ class Pipe:
         try:
             wait = self._outstanding.add_wait(self, arguments)
             if self._connection is not None:
-                self._send(self._connection, wait.id, wait.frame)
+                self._connection.send(wait.id, wait.frame)
+                self._have_rest_sent(self._connection)
         except ShmstoreError:
             raise
         except BaseException:
@@ -248,11 +251,8 @@ class Pipe:
         connection, frame = self._connection, wait.frame
         self._outstanding.settle(wait.id, None, None)
         if connection is not None and not connection.withdraw(wait.id, frame):
-            self._send(connection, wait.id, frame_request(wait.id, wait.id, "unwait", []))
-
-    def _send(self, connection: Connection, request_id: int, frame: bytes) -> None:
-        connection.send(request_id, frame)
-        self._have_rest_sent(connection)
+            connection.send(wait.id, frame_request(wait.id, wait.id, "unwait", []))
+            self._have_rest_sent(connection)
 
     def _have_rest_sent(self, connection: Connection) -> None:
         """Have what the socket did not take sent by another thread, as the leader may be receiving
