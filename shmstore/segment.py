@@ -13,10 +13,8 @@ import fcntl
 import mmap
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
 
 from . import layout
 from .errors import InvalidArgument
@@ -121,19 +119,6 @@ def map_writable(fd: int) -> mmap.mmap:
 def map_readonly(fd: int) -> mmap.mmap:
     """Map the whole segment for a reader."""
     return mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED, mmap.PROT_READ)
-
-
-def map_part(fd: int, offset: int, size: int) -> tuple[mmap.mmap, int]:
-    """Map the pages around some bytes for a reader; return the mapping, and where they are in it.
-
-    Nobody can write through it. It is gone with the last view of it.
-    """
-    start = offset // mmap.PAGESIZE * mmap.PAGESIZE
-    inside = offset - start
-    # No mapping is empty. It keeps a descriptor of its own, unless Python can be told not to.
-    options: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
-    length = max(inside + size, 1)
-    return mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ, offset=start, **options), inside
 
 
 class Extents:

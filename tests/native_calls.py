@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -72,6 +73,8 @@ class Segments:
 
     def __init__(self, native: Any) -> None:
         self.native = native
+        self.fd = os.memfd_create("windows")
+        os.truncate(self.fd, CAPACITY)
         self.memory = mmap.mmap(-1, CAPACITY)
         self.owner = native.Owner.create(self.memory, nothing, nothing)
         record = {"status": "new", "n": [1, {"a": None}, 2.5], "by": {"name": "x", 7: b"y"}}
@@ -118,6 +121,13 @@ def constructions(segments: Segments) -> Named:
     yield from calls("", native, "check_segment", memories)
     unused: list[Any] = [[], [(300, 2)] * 40, [(300, -1)], [(2**40, 1)], [("a", 1)], [7], 7]
     yield from calls("", native, "check_segment", [(segments.memory, these) for these in unused])
+    windows: list[Any] = [
+        (segments.fd, 7, 9),
+        (segments.fd, -1, 9),
+        (segments.fd, 7, 0),
+        (-1, 7, 9),
+    ]
+    yield from calls("", native, "open_window", windows)
     owners = [(*memory, nothing, nothing) for memory in memories[1:]]
     yield from calls("", native.Owner, "take_over", owners)
     yield from calls("wrong", native.Owner, "create", [*owners[1:2], *owners[-2:]])

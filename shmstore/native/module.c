@@ -1,7 +1,7 @@
 /* The native engine: one extension, the C twin of shmstore/pure. Includes point down:
 
      view_type owner_type apply_type   what Python calls
-     pins_type
+     pins_type window_type
      checking                          the same, to have a segment checked
      sequences reader_type             reads of one snapshot
      record_type decoding              records decoded where they are touched
@@ -21,6 +21,7 @@
 #include "owner_type.h"
 #include "sequences.h"
 #include "view_type.h"
+#include "window_type.h"
 #include "wire.h"
 
 static PyObject *
@@ -43,6 +44,9 @@ static PyMethodDef module_methods[] = {
      "Return what is wrong, in words; unused are the blocks that the writer says are free."},
     {"is_formatted", is_formatted, METH_O,
      "is_formatted(memory)\n--\n\nTell whether a writer has laid out this segment."},
+    {"open_window", (PyCFunction)(void (*)(void))open_window, METH_VARARGS | METH_KEYWORDS,
+     "open_window(fd, offset, size)\n--\n\n"
+     "Map some bytes; return what exports them, and where in it they begin."},
     WIRE_METHODS,
     {NULL, NULL, 0, NULL},
 };
@@ -76,7 +80,8 @@ module_exec(PyObject *module)
     }
     if (support_setup() < 0 || wire_setup() < 0 || view_setup() < 0 || record_setup(module) < 0 ||
         add_type(module, &reader_spec, &ReaderType) < 0 ||
-        add_type(module, &view_spec, &ViewType) < 0 || owner_setup(module) < 0) {
+        add_type(module, &view_spec, &ViewType) < 0 ||
+        add_type(module, &window_spec, &WindowType) < 0 || owner_setup(module) < 0) {
         return -1;
     }
     if (PyModule_AddStringConstant(module, "NAME", "native") < 0 ||

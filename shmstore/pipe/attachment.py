@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from mmap import mmap
+from typing import Any
 
 from .. import runtime, segment
-from ..engine import Reader
+from ..engine import Reader, open_window
 from ..errors import LimitReached, ProtocolError, ShmstoreError, StoreNotFound, WriterUnavailable
 from .connection import Greeting
 
@@ -65,8 +66,8 @@ class Attachment:
     def __del__(self) -> None:
         self._close_descriptor()
 
-    def map_part(self, offset: int, size: int) -> tuple[mmap, int]:
-        """Map the pages around some bytes; return that, and where they are in it.
+    def open_window(self, offset: int, size: int) -> tuple[Any, int]:
+        """Map some bytes; return what exports them, and where they begin in it.
 
         ProtocolError if there are no such bytes, LimitReached if this process cannot map more.
         """
@@ -75,7 +76,7 @@ class Attachment:
         if not (offset > 0 and size > 0 and offset + size <= self.reader.capacity):
             raise ProtocolError(f"{size} bytes at {offset} are not in the memory of {self.address}")
         try:
-            return segment.map_part(self.memory_fd, offset, size)
+            return open_window(self.memory_fd, offset, size)
         except OSError as error:
             raise LimitReached(
                 f"this process cannot have another view: {error.strerror}", limit=None

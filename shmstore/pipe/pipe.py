@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from mmap import mmap
 from threading import TIMEOUT_MAX, Event, Lock, get_ident
 from time import monotonic, sleep
 from typing import Any
@@ -143,15 +142,15 @@ class Pipe:
             seconds=limit,
         )
 
-    def map_part(self, offset: int, size: int) -> tuple[mmap, int]:
-        """Map the pages around some bytes of the memory; return that, and where they are in it.
+    def open_window(self, offset: int, size: int) -> tuple[Any, int]:
+        """Map some bytes of the memory; return what exports them, and where they begin in it.
 
         ProtocolError if there are no such bytes, LimitReached if this process cannot map more.
         """
         with self._lock:
             if self.closed:
                 raise _closed_error()
-            return self._attachment.map_part(offset, size)
+            return self._attachment.open_window(offset, size)
 
     def holder(self) -> bytes:
         """Return what stands for this process in the store; ask the writer to watch it first.

@@ -1,7 +1,7 @@
 """Views of values where they lie: mapped for this process, and pinned there until the last is gone.
 
-A window is a mapping of the pages around one value. All views of the value, and all that is made of
-them, keep it alive; its end is noted wherever Python finds it out, and a thread that lives only for
+A window is a mapping of one value. All views of the value, and all that is made of them, keep it
+alive; its end is noted wherever Python finds it out, and a thread that lives only for
 that tells the writer. A forked child has the windows of its parent: it pins them for itself before
 it does anything else, and until then the parent takes none of its own pins away.
 """
@@ -14,7 +14,6 @@ import sys
 from _thread import start_new_thread
 from collections import deque
 from contextlib import suppress
-from mmap import mmap
 from threading import TIMEOUT_MAX, Lock, get_ident
 from time import sleep
 from typing import Any, TypeAlias, cast
@@ -44,7 +43,7 @@ Record: TypeAlias = tuple[str, str, Any]
 """Table, namespace and key."""
 
 
-class _Window(ref[mmap]):
+class _Window(ref[Any]):
     """A mapping that lives as long as its views, and what is known of it besides."""
 
     __slots__ = ("book", "granule", "inside", "record", "size", "version")
@@ -127,7 +126,7 @@ class Book:
         try:
             if window is None or mapping is None:
                 self._check_limits(pipe, size)
-                mapping, inside = pipe.map_part(offset, size)
+                mapping, inside = pipe.open_window(offset, size)
                 window = _Window(mapping, _note_end)
                 window.book, window.record = self, record
                 window.granule, window.size, window.version = granule, size, version
@@ -261,13 +260,12 @@ def view(pipe: Pipe, record: Record, version: int) -> memoryview | None:
     return book.open(pipe, record) if found is None else found
 
 
-def _view(mapping: mmap, window: _Window) -> memoryview:
-    start, end = window.inside, window.inside + window.size
-    head = _BYTES_HEADS.get(mapping[start], 0)
-    return memoryview(mapping)[start + head : end]
+def _view(mapping: Any, window: _Window) -> memoryview:
+    value = memoryview(mapping)[window.inside : window.inside + window.size]
+    return value[_BYTES_HEADS.get(value[0], 0) :]
 
 
-def _note_end(window: ref[mmap]) -> None:
+def _note_end(window: ref[Any]) -> None:
     cast(_Window, window).book.note(cast(_Window, window))
 
 

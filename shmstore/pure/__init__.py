@@ -11,6 +11,7 @@
                                    are not given up
     records; clock; hashing        entries; F, K and R; the keyed hash
     record; wire                   what is stored, decoded where it is touched; no short cuts
+    window                         bytes that are mapped for as long as somebody looks at them
 
 Racing memory is loaded and stored as aligned 8-byte words through a memoryview; CPython emits
 plain moves for these and no fence, which x86 orders as the protocol needs and others do not.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .reader import Reader, is_formatted
     from .record import Record, RecordArray, field_of, record_of
     from .view import View
+    from .window import open_window
     from .wire import quick_answers, quick_frame, quick_messages, quick_pairs
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "check_segment",
     "field_of",
     "is_formatted",
+    "open_window",
     "pack",
     "quick_answers",
     "quick_frame",
@@ -62,6 +65,7 @@ _HOMES = {
     "check_segment": ".check",
     "field_of": ".record",
     "is_formatted": ".reader",
+    "open_window": ".window",
     "pack": "..codec",
     "quick_answers": ".wire",
     "quick_frame": ".wire",
