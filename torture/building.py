@@ -9,6 +9,7 @@ import sysconfig
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import get_native_id
 
 ROOT = Path(__file__).resolve().parent.parent
 NATIVE = ROOT / "shmstore" / "native"
@@ -30,8 +31,8 @@ def compile_c(target: Path, source: Path, flags: Sequence[str], with_: str = "")
     Not again if nothing it could depend on is newer than what is there.
     """
     made_by = target.with_suffix(".command")
-    # Several processes may build the same: the file appears whole. Libraries come last.
-    fresh = target.with_suffix(f".{os.getpid()}")
+    # Several may build the same: the file appears whole. Libraries come last.
+    fresh = target.with_suffix(f".{get_native_id()}")
     headers = (f"-I{NATIVE}", f"-I{OWN}")
     command = [with_ or compiler(), *flags, *headers, str(source), "-ldl", "-pthread"]
     newest = max(path.stat().st_mtime for path in (*NATIVE.iterdir(), *OWN.iterdir(), source))
