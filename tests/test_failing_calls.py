@@ -27,6 +27,9 @@ OF_CALLERS = {
         "caller", "pipeline", 9, only=("allocate",)
     ),
     "a child that cannot connect says so": Part("caller", "fork", 1, only=("socket", "recvmsg")),
+    "a view that cannot be mapped is told from a bad answer": Part(
+        "caller", "view", 1, only=("mmap",)
+    ),
     "a writer that was started by half is ended": Part(
         "caller", "restart", 1, only=("fork", "read")
     ),
@@ -42,6 +45,7 @@ OF_WRITERS = {
     "what the kernel has no memory for does not end a connection": Part(
         "writer", "call", 1, only=("recv", "send")
     ),
+    "a writer that cannot look at a process says so": Part("writer", "tie", 1, only=("open",)),
     "no more memory is a full store": Part("writer", "growth", 1, only=("posix_fallocate",)),
     "a core without memory says so": Part("writer", "transaction", 6, only=("core",)),
     "a writer without memory says so": Part("writer", "transaction", 2, every_allocation=True),

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from ..codec import message_pack
 from ..engine import Owner
-from ..errors import CorruptSegment, InvalidArgument, ProcessUnseen, ShmstoreError
+from ..errors import CorruptSegment, InvalidArgument, LimitReached, ProcessUnseen, ShmstoreError
 from ..keys import shown
 from ..processes import HOLDER_BYTES, Sight, holder_of, look, process_of
 from .border import Place
@@ -72,11 +72,18 @@ class Holders:
         """Return the holder that a process is, from now on if it was none.
 
         ``pid`` is what the kernel says of who asks, ``start`` what that says of itself. Errors:
-        ``ProcessUnseen`` if there is no such process here, ``InvalidArgument``, ``StoreFull``.
+        ``ProcessUnseen`` if there is no such process here, ``InvalidArgument``, ``StoreFull``,
+        ``LimitReached`` if the writer lacks what it takes to look.
         """
         if type(start) is not int or not 0 <= start < 1 << 64:
             raise InvalidArgument(f"the start time of a process is a count, not {shown(start)}")
-        sight = look(pid) if pid else None
+        try:
+            sight = look(pid) if pid else None
+        except OSError as error:
+            raise LimitReached(
+                f"the writer cannot look at this process now, so nothing can be held for it "
+                f"({error}): try again"
+            ) from error
         if sight is None or sight.start != start or sight.ended:
             raise ProcessUnseen(
                 "the writer does not see this process, as they are in different containers, and so "

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import shmstore
 from shmstore import (
     InvalidArgument,
+    LimitReached,
     RequestTimeout,
     ShmstoreError,
     StoreFull,
@@ -130,6 +131,8 @@ class Attempt:
         if self.outcome in UNSEEN:
             return f"nobody should notice, but {text}"
         accepted = self.outcome in (errno.ENOMEM, errno.ENOSPC) and isinstance(error, StoreFull)
+        if self.name in ("view", "tie") and isinstance(error, LimitReached):
+            return ""  # of mappings, or of what the writer needs to look at a process
         if self.target == "supervisor" and self.count == max(BURSTS):
             accepted = accepted or isinstance(error, RequestTimeout)  # each new writer comes later
         if self.target != "caller" and self.name not in ("start", "lazy start"):

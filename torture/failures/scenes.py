@@ -197,6 +197,42 @@ def growing(server: Server, number: int) -> Play:
     return Play(steps, client)
 
 
+def viewing(server: Server, number: int) -> Play:
+    """A value is looked at where it lies, while its record is replaced and deleted."""
+    client = attached(server)
+    table = client.table(TABLE)
+    first, second = bytes([number % 251]) * 300_000, b"second"
+    views: list[memoryview] = []
+    return Play(
+        [
+            Step(lambda: table.put("v", first), ANY, {"t v": first}),
+            Step(lambda: views.append(table.view("v"))),
+            Step(lambda: table.put("v", second), ANY, {"t v": second}),
+            Step(lambda: views.append(table.view("v"))),
+            Step(lambda: table.delete("v"), True, {"t v": GONE}),
+            Step(lambda: [bytes(view) for view in views] == [first, second], True),
+            Step(views.clear),
+        ],
+        client,
+        clean_up=views.clear,
+    )
+
+
+def tying(server: Server, number: int) -> Play:
+    """A record is tied to this process, and waited for."""
+    client = attached(server)
+    table = client.table(TABLE)
+    return Play(
+        [
+            Step(lambda: table.insert_new("e", number, while_alive=True), True, {"t e": number}),
+            Step(lambda: table.wait_changed("e", None, 5.0) == table.version("e"), True),
+            Step(lambda: table.delete("e"), True, {"t e": GONE}),
+            Step(lambda: table.wait_changed("e", 1, 5.0), ANY),
+        ],
+        client,
+    )
+
+
 def restarting(server: Server, number: int) -> Play:
     """The writer was killed."""
     client = attached(server)
@@ -299,6 +335,8 @@ PLAYS: Mapping[str, Maker] = MappingProxyType(
         "transaction": transacting,
         "store": inserting,
         "growth": growing,
+        "view": viewing,
+        "tie": tying,
         "restart": restarting,
         "fork": forking,
         "start": starting,

@@ -37,6 +37,7 @@ class Stage:
         self.server = shmstore.start(capacity=64 << 20)
         self.witness = self.server.connect(20.0)
         self.server.connect().close()
+        self.witness.holder()  # the writer watches this process from now on
         self.settled()
         self.writer_descriptors = len(os.listdir(f"/proc/{self.server.writer_pid}/fd"))
         self._own = _descriptors()

@@ -25,7 +25,10 @@ TARGETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "caller": tuple(PLAYS),
         "supervisor": ("restart",),
-        "writer": ("connect", "call", "large", "pipeline", "transaction", "store", "growth"),
+        "writer": (
+            *("connect", "call", "large", "pipeline", "transaction", "store", "growth"),
+            *("view", "tie"),
+        ),
         "next writer": ("restart", "start", "lazy start"),
         "spare": ("restart",),
     }
