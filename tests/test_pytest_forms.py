@@ -40,8 +40,9 @@ def test_parameters(suite):
         Choice = namedtuple("Choice", "letters")
         LETTERS = frozenset("abcdefghij")  # in another order in each process
         LARGE = {"letters": LETTERS, "choice": Choice({"letters": LETTERS})}
+        SMALL = "\\ud800small"
 
-        @shared_fixture(params=["small", LARGE], ids=["s", "l"])
+        @shared_fixture(params=[SMALL, LARGE], ids=["s", "l"])
         def data(request):
             note(f"data {len(request.param)}")
             return request.param
@@ -58,7 +59,7 @@ def test_parameters(suite):
 
         @BOTH
         def test_own(data, worker):
-            assert data in ("small", LARGE)
+            assert data in (SMALL, LARGE)
 
         @BOTH
         def test_of_another(doubled, data, worker):
@@ -77,7 +78,7 @@ def test_parameters(suite):
         """
     )
     suite.run().assert_outcomes(passed=16)
-    expected = [f"{name} {data}" for name in ("data", "doubled") for data in (5, 2)]
+    expected = [f"{name} {data}" for name in ("data", "doubled") for data in (6, 2)]
     assert sorted(suite.noted) == sorted([*expected, "chosen 1", "chosen 2", "chosen 1.0"])
 
 

@@ -127,6 +127,7 @@ def _definition(function: Function, root: Path) -> tuple[str, int, str]:
 
 def _shown(parameter: Any) -> str:
     text = str(parameter) if type(parameter) in _ATOMS else type(parameter).__name__
+    text = text.encode("utf-8", "backslashreplace").decode()  # surrogates cannot be stored
     if len(text) > SHOWN_CHARACTERS_MAX:
         text = text[: SHOWN_CHARACTERS_MAX - 3] + "..."
     return f"[{text}]"
