@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import closing
 from types import ModuleType
 from typing import Any
 
@@ -18,12 +19,15 @@ from shmstore import (
     RequestTimeout,
     ShmstoreError,
     WriterUnavailable,
+    processes,
 )
-from shmstore.protocol import IN_FLIGHT_MAX, WAITS_MAX, parse_answer
+from shmstore.protocol import IN_FLIGHT_MAX, WAIT_ID_MIN, WAITS_MAX, parse_answer
 from shmstore.writer.border import Place
+from shmstore.writer.holders import LOOK_SECONDS
 from shmstore.writer.waits import Waits
 from tests.children import forked
 from tests.segments import Segment
+from tests.test_loop import ONE, Bench
 from tests.waiting import eventually, writer_of
 
 SHORT = 0.02
@@ -412,3 +416,53 @@ def test_a_wait_that_is_begun_again_takes_the_place_of_the_first(segment):
     assert ear.heard == [(1, 2)]
     waits.end(ear, 1)
     waits.end_all(Ear())
+
+
+# Turn by turn
+
+
+@pytest.fixture
+def bench(runtime_dir):
+    with closing(Bench(runtime_dir)) as opened:
+        yield opened
+
+
+def told(talker) -> list[tuple[int, Any]]:
+    return [(answer.id, answer.result) for answer in talker.heard()]
+
+
+def test_a_change_is_told_of_in_the_turn_in_which_it_is_committed(bench):
+    """Whether the engine applied it by itself, in one step or with others, or not."""
+    waiter, other, third = (bench.talker(number) for number in (1, 2, 3))
+    other.ask("put", "t", "", b"first", ONE)
+    for n, send in enumerate(
+        (
+            lambda: other.put(b"k"),
+            lambda: [other.put(b"k"), third.put(b"l")],
+            lambda: other.send("transaction", ["put", ["t", "", b"k", ONE]]),
+            lambda: other.send("delete", "t", "", b"k"),
+        )
+    ):
+        version = bench.owner.reader.version(bench.owner.reader.scope("t", ""), b"k") or 0
+        wait_id = waiter.send("wait", "t", "", b"k", version, request_id=WAIT_ID_MIN + n)
+        bench.turns(2)
+        assert told(waiter) == []
+        send()
+        bench.turns(1)
+        assert told(waiter) == [(wait_id, 0 if n == 3 else bench.owner.committed)]
+
+
+def test_the_end_of_a_holder_is_told_of_in_the_turn_in_which_it_is_seen(bench, monkeypatch):
+    monkeypatch.delattr(os, "pidfd_open")
+    waiter = bench.talker()
+    with forked(lambda: None) as child:
+        sight = processes.look(child.pid)
+        assert sight is not None
+        holder = bench.loop._holders.hold(child.pid, sight.start)
+        version = waiter.ask("insert", "t", "", b"k", ONE, holder)
+        wait_id = waiter.send("wait", "t", "", b"k", version, request_id=WAIT_ID_MIN)
+        bench.turns(2)
+        child.kill()
+        bench.clock.now += LOOK_SECONDS
+        bench.turns(1)
+        assert told(waiter) == [(wait_id, 0)]
