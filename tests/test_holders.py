@@ -16,6 +16,7 @@ import pytest
 import shmstore
 from shmstore import InvalidArgument, ProcessUnseen, ProtocolError, StoreFull, processes
 from shmstore.errors import CorruptSegment
+from shmstore.pipe import Pipe
 from shmstore.processes import Sight, holder_of, look
 from shmstore.writer.holders import LOOK_SECONDS, PIN_SECONDS, Holders
 from shmstore.writer.operations import Operations
@@ -511,3 +512,10 @@ def test_damaged_holders_and_ties_are_said_to_be_damaged(engine, name):
 def test_its_errors_are_the_built_in_ones():
     assert issubclass(ProcessUnseen, ProcessLookupError)
     assert issubclass(shmstore.LimitReached, MemoryError)
+
+
+@pytest.mark.parametrize("answer", [None, 7, "x" * 16, []])
+def test_a_writer_that_answers_nonsense(table, monkeypatch, answer):
+    monkeypatch.setattr(Pipe, "call", lambda self, operation, arguments: answer)
+    with pytest.raises(ProtocolError, match="makes no sense"):
+        claim(table)

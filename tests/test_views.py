@@ -302,7 +302,8 @@ def test_one_that_cannot_be_mapped_is_not_pinned(client, table, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "answer", [7, [1, 2, 3], ["a", 1, 1, 1], [1, 1 << 40, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1],
+    "answer", [7, [1, 2, 3], ["a", 1, 1, 1], [1, 1, 1.5, 1],
+               [1, 1, True, 1], [1, 1 << 40, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1],
                [1, (8 << 20) - 1, 2, 1]],
 )  # fmt: skip
 def test_a_writer_that_answers_nonsense(table, monkeypatch, answer):

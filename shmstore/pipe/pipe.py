@@ -161,7 +161,10 @@ class Pipe:
             sight = processes.look()
             if sight is None:
                 raise ProcessUnseen("/proc does not show this process, so nothing can be held")
-            self._holder = bytes(self.call("hold", [sight.start]))
+            holder = self.call("hold", [sight.start])
+            if type(holder) is not bytes:
+                raise ProtocolError(f"the writer's answer makes no sense: {shown(holder)}")
+            self._holder = holder
         return self._holder
 
     def close(self) -> None:

@@ -27,6 +27,7 @@ from ..errors import (
     StoreNotFound,
     WriterUnavailable,
 )
+from ..keys import shown
 from ..protocol import VIEW_BYTES_SHARE, VIEWS_MAX
 from .pipe import Pipe
 
@@ -115,10 +116,9 @@ class Book:
             self._lock.release()
 
     def _look(self, pipe: Pipe, record: Record, answer: Any) -> memoryview:
-        try:
-            granule, offset, size, version = map(int, answer)
-        except (TypeError, ValueError):
-            raise ProtocolError(f"the writer's answer makes no sense: {answer!r}") from None
+        if type(answer) is not list or [type(each) for each in answer] != [int] * 4:
+            raise ProtocolError(f"the writer's answer makes no sense: {shown(answer)}")
+        granule, offset, size, version = answer
         for told in (self._unpinned, self._leaving):
             told.discard(granule)
         window = self._windows.get(granule)

@@ -6,18 +6,21 @@ is tried without being named here. All chance comes from the generator that is g
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from shmstore import keys, protocol
+from shmstore import keys, processes, protocol
 from shmstore.writer import border
 
 TABLES = ("t", "u", "store", "other", "n:store", "s", "ä", "x" * 255)
 NAMESPACES = ("", "", "", "default", "other", "s", "n:t", "ü" * 20)
 KEYS = ("k", "k0", "k1", "k2", "k3", "", "ü", b"k", b"", b"\xff", "id", "y" * 300)
 FIELDS = ("a", "b", "id", "created", "object", "metadata", "", "long" * 40)
+START = looked.start if (looked := processes.look()) else 0
+HOLDERS = (processes.holder_of(os.getpid(), START),) * 3 + (b"h" * 16, b"", "h" * 16)
 HEAD = b"\x94"
 """A list of four begins every request."""
 KINDS = b"\x80\x90\xa0\xc0\xc4\xc6\xca\xcf\xdd\xdf"
@@ -55,6 +58,7 @@ class Composer:
             border._optional_number: lambda: self.one_of((None, self.number())),
             border._flag: lambda: self.one_of((True, False)),
             border._version: lambda: int(self.rng.random() * 40),
+            border._holder: lambda: self.one_of(HOLDERS),
             border._time: lambda: self.one_of((None, 1_700_000_000, self.number())),
         }
 
@@ -143,12 +147,24 @@ class Composer:
             return [self.part() for _ in range(int(self.rng.random() * 5))]
         if operation == "read":
             return self.read_arguments()
+        if operation in ("wait", "hold", "share", "unpin"):
+            return self.arguments_of_holder(operation)
         signature = border.SIGNATURES.get(operation)
         if signature is None:
             return self.several(self.anything) if self.often(4) else []
         arguments = [self.one_of(TABLES), self.one_of(NAMESPACES)]
         arguments += [self._of_check.get(check, self.anything)() for check in signature.checks]
         return arguments[: len(arguments) - int(self.rng.random() * (1 + signature.optional))]
+
+    def arguments_of_holder(self, operation: str) -> list[Any]:
+        """Return what a process says that waits, or holds something."""
+        if operation == "wait":
+            version = self._of_check[border._version]()
+            return [self.one_of(TABLES), self.one_of(NAMESPACES), self.key(), version]
+        if operation == "hold":
+            return [self.one_of((START, START, self.number()))]
+        granules = self.several(lambda: int(self.rng.random() * 600))
+        return [self.one_of(HOLDERS), self.one_of((granules, granules, self.several(self.number)))]
 
     def part(self) -> Any:
         operation = self.one_of(OPERATIONS)

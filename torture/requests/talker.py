@@ -109,8 +109,14 @@ class Talker:
     def is_answered(self) -> bool:
         """Tell whether nothing more is to come."""
         self.listen()
-        messages, broken = frames(bytes(self.sent))
-        return self.hung_up or (not broken and len(self.answers()) >= len(messages))
+        return self.hung_up or (not frames(bytes(self.sent))[1] and self._missing() <= 0)
+
+    def _missing(self) -> int:
+        """Return how many answers are to come. Waits may go on."""
+        asked, answers = self._asked(), [unpacked(message) for message in self.answers()]
+        answered = {answer[0] for answer in answers if isinstance(answer, list) and answer}
+        going_on = [each for each, what in asked if what == "wait" and each not in answered]
+        return len(asked) - len(going_on) - len(answers)
 
     def judge(self, replaced: bool) -> int:
         """Raise Broken unless what was heard answers what was sent; return how many answers.
@@ -132,7 +138,7 @@ class Talker:
             goodbye = any(operation == "bye" for _, operation in asked)
             if not (refused or goodbye or replaced):
                 raise Broken("the writer hung up without a reason")
-        elif broken or len(answers) != len(requests):
+        elif broken or self._missing():
             raise Broken(f"{len(requests)} requests have {len(answers)} answers")
         return len(answers)
 
