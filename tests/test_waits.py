@@ -349,6 +349,16 @@ def test_an_interrupted_wait_is_forgotten_and_those_of_other_threads_go_on(table
     assert second[0].outcome() > 0
 
 
+def test_a_connection_that_was_given_up_ends_no_wait(table, others):
+    """As by a thread that was interrupted while it sent, before the one that leads receives."""
+    table["k"] = 1
+    table._handle._pipe._connection.torn = True
+    waiting = Waiting(table, "a")
+    until_waits(others, 1)
+    others["a"] = 1
+    assert waiting.outcome() > 0
+
+
 def test_after_a_fork_both_may_wait(table, others):
     waiting = Waiting(table, "a")
     until_waits(others, 1)

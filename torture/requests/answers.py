@@ -21,7 +21,7 @@ from shmstore import segment
 from shmstore.client import Client
 from shmstore.engine import Owner
 from shmstore.errors import ShmstoreError
-from shmstore.pipe import pipe
+from shmstore.pipe import line
 from shmstore.pipe.connection import Connection
 from shmstore.stores import Customers
 
@@ -101,7 +101,7 @@ class HostileWriters:
         """Have one client call some things of writers that follow each other."""
         self._said = []
         with (
-            mock.patch.multiple(pipe, open_connection=self._connected, sleep=_hurry),
+            mock.patch.multiple(line, open_connection=self._connected, sleep=_hurry),
             Client("/nowhere", TIMEOUT_SECONDS) as client,
         ):
             for _ in range(3):
