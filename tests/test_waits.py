@@ -409,6 +409,7 @@ def test_a_peer_may_wait_for_so_many_and_another_one_for_as_many(segment):
     assert len(second.heard) == WAITS_MAX
     assert first.heard == [(WAITS_MAX, 1)]
     assert len(waits) == WAITS_MAX - 1
+    assert waits.begin(first, WAITS_MAX, PLACE, "k", 0) == 1
     waits.end_all(first)
     assert not waits._records
     assert not waits._waiters

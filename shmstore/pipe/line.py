@@ -173,8 +173,8 @@ class Line:
             seconds = deadline - monotonic()
             if seconds <= 0:
                 return False
-            connection = self._connection
             try:
+                connection = self._connection
                 if connection is None:
                     self._connect(deadline)
                 else:
@@ -189,10 +189,7 @@ class Line:
                     self._drop_connection()
             except ShmstoreError as error:
                 with self._lock:
-                    if connection is not None and connection.torn:
-                        self._abandon()
-                    else:
-                        self._hang_up(error)
+                    self._hang_up(error)
             except BaseException:
                 with self._lock:
                     self._abandon()
