@@ -682,25 +682,37 @@ def test_threads_look_while_others_replace(client, table):
     assert client.check() == []
 
 
-def test_processes_look_while_values_are_replaced_and_the_writer_is_killed(server, client, table):
-    def look():
-        kept: list[memoryview] = []
+def test_processes_look_claim_and_wait_while_writers_and_some_of_them_are_killed(
+    server, client, table
+):
+    claims = client.table("claims")
+
+    def work():
         rng = random.Random(os.getpid())
+        kept: list[memoryview] = []
         while "stop" not in table:
             kept.append(table.view(f"{rng.randrange(4)}"))
             if len(kept) > 4:
                 del kept[rng.randrange(4)]
             assert all(len(set(each)) == 1 for each in kept)
+            if claims.insert_new("claim", os.getpid(), while_alive=True):
+                assert claims.pop("claim") == os.getpid()
+            else:
+                with suppress(RequestTimeout):
+                    claims.wait_changed("claim", claims.version("claim"), timeout=SHORT)
 
     for n in range(4):
         table[f"{n}"] = bytes(5_000)
     with ExitStack() as stack:
-        children = [stack.enter_context(forked(look, wait=False)) for _ in range(4)]
+        children = [stack.enter_context(forked(work, wait=False)) for _ in range(6)]
         for n in range(900):
             table[f"{n % 4}"] = bytes([n % 256]) * (5_000 + n)
             if n % 300 == 150:
                 os.kill(writer_of(server), signal.SIGKILL)
+                children.pop().kill()
         table["stop"] = 1
         for child in children:
             child.wait_done()
+        eventually(lambda: not claims)
+    eventually(lambda: figures(client, "pins", "held_bytes", "holders", "waits") == (0, 0, 0, 0))
     assert client.check() == []
