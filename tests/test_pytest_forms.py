@@ -99,6 +99,14 @@ def test_a_parameter_of_a_dependency_makes_another_value(suite):
             return between
 
         @shared_fixture
+        def by_name(request):
+            return [request.getfixturevalue("data")]
+
+        @shared_fixture
+        def by_names(request):
+            return request.getfixturevalue("by_name")
+
+        @shared_fixture
         def given(number):
             note(f"given {number}")
             return number
@@ -111,13 +119,22 @@ def test_a_parameter_of_a_dependency_makes_another_value(suite):
         def test_it(data, size, worker):
             assert data == size
 
+        @pytest.mark.parametrize("size", [1], indirect=True)
+        def test_by_name(by_names, size):
+            assert by_names == [size]
+
+        @pytest.mark.on("gw1")
+        @pytest.mark.parametrize("size", [2], indirect=True)
+        def test_by_name_in_another(by_names, size):
+            assert by_names == [size]
+
         @pytest.mark.parametrize("number", [5, 6], scope="session")
         @BOTH
         def test_direct(given, number, worker):
             assert given == number
         """
     )
-    suite.run().assert_outcomes(passed=8)
+    suite.run().assert_outcomes(passed=10)
     assert sorted(suite.noted) == ["data 1", "data 2", "given 5", "given 6"]
 
 

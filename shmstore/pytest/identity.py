@@ -53,7 +53,7 @@ def instance_of(
     file, line, qualified_name = _definition(declaration.function, request.config.rootpath)
     node = "" if fixture.scope == "session" else request.node.nodeid
     visible = _Visible(request)
-    names = visible.closure(fixture)
+    names = visible.closure(fixture, declaration.function)
     overridden = [[other, visible.base(other)] for other in names if other != name]
     parts = [file, line, qualified_name, name, fixture.baseid, node, overridden]
     digest = blake2b(_fingerprint(parts), digest_size=12)
@@ -80,19 +80,20 @@ class _Visible:
         callspec = getattr(self._item, "callspec", None)
         self.parameters: Mapping[str, Any] = {} if callspec is None else callspec.params
 
-    def closure(self, fixture: pytest.FixtureDef[Any]) -> list[str]:
+    def closure(self, fixture: pytest.FixtureDef[Any], function: Function) -> list[str]:
         """Return the names a fixture asks for, directly or not, and its own; sorted.
 
         All fixtures of a name count, also those that are overridden: rather two values than one
-        value for two.
+        value for two. What is asked for by getfixturevalue counts where the name is written out.
         """
         names = {fixture.argname}
-        asked = list(fixture.argnames)
+        asked = [*fixture.argnames, *_written_out(function)]
         while asked:
             name = asked.pop()
-            if name not in names:
+            if name not in names and (named := self._named(name)):
                 names.add(name)
-                asked.extend(other for found in self._named(name) for other in found.argnames)
+                for found in named:
+                    asked += [*found.argnames, *_written_out(found.func)]
         return sorted(names)
 
     def base(self, name: str) -> str:
@@ -104,6 +105,14 @@ class _Visible:
         # The first is what pytest found as it collected, direct parametrization included.
         known = self._item._fixtureinfo.name2fixturedefs.get(name)
         return known or _defined(self._manager, name, self._item) or ()
+
+
+def _written_out(function: Function) -> list[str]:
+    """Return what the function may give to getfixturevalue: all texts in it, if it uses that."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None or "getfixturevalue" not in code.co_names:
+        return []
+    return [text for text in code.co_consts if type(text) is str]
 
 
 def _defined(manager: Any, name: str, item: Any) -> Sequence[pytest.FixtureDef[Any]] | None:
