@@ -120,6 +120,8 @@ class Scene:
         if not starter.gone(REPLY_SECONDS):
             raise Broken("the starter does not end")
         self._wait("processes", lambda: traces.servants_of(self._directory))
+        # One that has not been executed yet is none of them, and would end as soon as it is.
+        self._wait("listeners", lambda: traces.listeners_at(self._address))
         self.kept_socket = os.path.exists(self._address)
         if self.kept_socket and not excused:
             raise Broken("the socket's file is left, and somebody could have removed it")

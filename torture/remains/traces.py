@@ -12,6 +12,8 @@ from pathlib import Path
 from shmstore.runtime import DIRECTORY_VARIABLE
 
 MEMORY = "/memfd:shmstore"
+LISTENING = 0x10000
+"""The flag of such sockets in /proc/net/unix."""
 
 
 class Process:
@@ -65,6 +67,16 @@ def holders_of(inode: int) -> dict[int, str]:
                     path = f"/proc/{pid}/fd/{entry}"
                     if os.readlink(path).startswith(MEMORY) and os.stat(path).st_ino == inode:
                         found[pid] = f"descriptor {entry}"
+    return found
+
+
+def listeners_at(address: str) -> dict[int, str]:
+    """Return the sockets that listen under this path, or did before it was removed."""
+    found = {}
+    for line in Path("/proc/net/unix").read_text(errors="replace").splitlines():
+        fields = line.split(maxsplit=7)
+        if fields[7:] == [address] and int(fields[3], 16) & LISTENING:
+            found[int(fields[6])] = address
     return found
 
 
