@@ -3,7 +3,8 @@
 Within a process it follows the context: threads start in the namespace the process began in, and
 asyncio tasks in that of the code that made them. A forked child starts where its parent's thread
 was. Any other child reads ``SHMSTORE_NAMESPACE`` from its environment, which follows the namespace
-entered last in the parent, by whichever thread; ``environment()`` is exact.
+entered last in the parent, by whichever thread; ``environment()`` is exact. Children of a fork
+server, which has an old environment, are told that name by another way.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from threading import Lock
 
+from . import fork_server
 from .errors import InvalidKey
 from .keys import name_of
 
@@ -41,8 +43,24 @@ class _Process:
         self.outermost = os.environb.get(_VARIABLE)
         self.inherited = self.start = (self.outermost or b"").decode("utf-8", "surrogateescape")
         self.open: list[_Block] = []
+        self.is_settled = False
+
+    def settle(self) -> None:
+        """Learn, once, where a child of a fork server starts."""
+        if self.is_settled:
+            return
+        try:
+            told = fork_server.told()
+        except fork_server.TooEarly:
+            return
+        self.is_settled = True
+        if told is not None:
+            self.outermost = told.encode() or None
+            self.inherited = self.start = told
+            self.publish()
 
     def enter(self, block: _Block) -> None:
+        self.settle()
         with self.lock:
             if not self.open:
                 self.outermost = os.environb.get(_VARIABLE)
@@ -66,6 +84,7 @@ class _Process:
             os.environb.pop(_VARIABLE, None)
         else:
             os.environb[_VARIABLE] = name
+        fork_server.tell((name or b"").decode("utf-8", "surrogateescape"))
 
     def begin_forked(self) -> None:
         """Start anew in a forked child: of the threads only the one that forked is there."""
@@ -91,7 +110,10 @@ def current() -> str:
     Raises InvalidKey if ``SHMSTORE_NAMESPACE`` was set to what cannot name a namespace.
     """
     block = _block.get()
-    return name_of("namespace", _process.start or DEFAULT) if block is None else block.name
+    if block is not None:
+        return block.name
+    _process.settle()
+    return name_of("namespace", _process.start or DEFAULT)
 
 
 @contextmanager

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import importlib
 import multiprocessing
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import multiprocess
 import pytest
 
 from shmstore import namespaces
@@ -58,17 +60,36 @@ def send_current(connection) -> None:
     connection.close()
 
 
-def in_process(method: str) -> str:
-    context: Any = multiprocessing.get_context(method)
+def send_all(connection) -> None:
+    """Send where a child starts, where its blocks and threads are, and where its children start."""
+    found = [current(), in_thread(current), in_subprocess()]
+    with namespace("of the child"):
+        found += [current(), in_thread(current), in_subprocess()]
+    connection.send([*found, current(), in_subprocess(), in_fork(current)])
+    connection.close()
+
+
+def in_process(method: str, library: Any = multiprocessing, target: Any = None) -> Any:
+    context: Any = library.get_context(method)
     receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=send_current, args=(sending,))
+    process = context.Process(target=target or send_current, args=(sending,))
     process.start()
     sending.close()
     found = receiving.recv()
     receiving.close()
     process.join()
     process.close()
-    return str(found)
+    return found
+
+
+@pytest.fixture
+def fork_servers() -> Iterator[None]:
+    """Have the fork servers of the test end with it."""
+    yield
+    multiprocessing.set_forkserver_preload(["__main__"])
+    for library in (multiprocessing, multiprocess):
+        module = importlib.import_module(f"{library.__name__}.forkserver")
+        module._forkserver._stop()
 
 
 def test_the_default_is_global():
@@ -227,6 +248,39 @@ class TestChildren:
         with namespace("outer"), namespace("of the test"):
             assert in_process(method) == "of the test"
         assert in_process(method) == "global"
+
+    @pytest.mark.parametrize("library", [multiprocessing, multiprocess], ids=lambda it: it.__name__)
+    def test_children_of_a_fork_server_are_not_where_that_was_started(self, library, fork_servers):
+        assert in_process("forkserver", library) == "global"
+        for name in ("one", "日本"):
+            with namespace(name):
+                assert in_process("forkserver", library) == name
+                with namespace("inner"):
+                    assert in_process("forkserver", library) == "inner"
+        assert in_process("forkserver", library) == "global"
+
+    def test_a_fork_server_started_inside_of_a_block(self, fork_servers):
+        with namespace("one"):
+            assert in_process("forkserver") == "one"
+        assert in_process("forkserver") == "global"
+
+    def test_a_fork_server_that_has_imported_all_before(self, fork_servers):
+        multiprocessing.set_forkserver_preload([__name__])
+        with namespace("one"):
+            assert in_process("forkserver") == "one"
+        with namespace("two"):
+            assert in_process("forkserver") == "two"
+
+    def test_what_a_child_of_a_fork_server_hands_on(self, fork_servers):
+        with namespace("one"):
+            found = in_process("forkserver", target=send_all)
+        assert found == ["one"] * 3 + ["of the child", "one", "of the child"] + ["one"] * 3
+
+    def test_a_variable_set_by_hand_meets_a_fork_server(self, monkeypatch, fork_servers):
+        monkeypatch.setenv(VARIABLE, "by hand")
+        with namespace("one"):
+            assert in_process("forkserver") == "one"
+        assert in_process("forkserver") == "by hand"
 
     def test_a_subprocess_inherits(self):
         with namespace("a"):
