@@ -207,3 +207,48 @@ def test_a_store_that_cannot_be_started(suite, workers):
     result.assert_outcomes(passed=1, errors=2)
     result.stdout.fnmatch_lines(["E *a capacity of 1099511627776 bytes was asked for*"])
     assert suite.noted == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "given", "wanted"),
+    [
+        ("capacity", "much", "bytes from 1MiB to 1TiB, as 512MiB or 1.5GiB"),
+        ("capacity", "64KiB", "bytes from 1MiB to 1TiB, as 512MiB or 1.5GiB"),
+        ("timeout", "soon", "a number of seconds greater than 0"),
+        ("timeout", "0", "a number of seconds greater than 0"),
+        ("timeout", "nan", "a number of seconds greater than 0"),
+        ("table_bytes", "1MiB", "a whole number of bytes, 0 or more"),
+        ("table_bytes", "-1", "a whole number of bytes, 0 or more"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_ends_the_run_at_once(suite, setting, given, wanted):
+    suite.ini(**{f"shmstore_{setting}": given})
+    suite.write(test_it="note('collected')")
+    result = suite.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"ERROR: shmstore_{setting} = {given}: give {wanted}" in result.stderr.lines
+    assert suite.notes == []
+
+
+def test_the_setting_that_is_no_truth_value_is_named(suite):
+    suite.ini(shmstore_pickle="maybe")
+    result = suite.run(workers=0)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: shmstore_pickle: invalid truth value 'maybe'; give true or false"]
+    )
+
+
+def test_the_settings_of_the_command_line_reach_the_workers(suite):
+    suite.write(
+        test_it="""
+        @BOTH
+        def test_it(worker, pytestconfig):
+            from shmstore.pytest.run import RUN
+            note(str(tuple(pytestconfig.stash[RUN].settings)))
+        """
+    )
+    settings = {"capacity": "16MiB", "timeout": "7.5", "table_bytes": "9", "pickle": "no"}
+    arguments = [f"--override-ini=shmstore_{name}={given}" for name, given in settings.items()]
+    suite.run(*arguments).assert_outcomes(passed=2)
+    assert suite.noted == ["('16MiB', 7.5, 9, False)"] * 2

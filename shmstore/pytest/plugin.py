@@ -14,6 +14,7 @@ from ..errors import ShmstoreError
 from .declaring import declaration_of, is_any_declared
 from .fixtures import shm_client, shm_namespace, shm_table
 from .run import INPUT, RUN, Run
+from .settings import add_settings, read_settings
 from .sharing import SharedDefinition
 
 if TYPE_CHECKING:
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from .process import Process
 
 __all__ = ["shm_client", "shm_namespace", "shm_table"]  # which pytest finds here
-
-_CAPACITY = "the most that the store will hold, as 512MiB; by default 1GiB, or half of what is left"
-_TIMEOUT = "how many seconds a worker waits for a shared fixture that another one computes"
-_TABLE_BYTES = "from how many bytes on a dict, list or tuple is stored row by row"
-_PICKLE = "whether values and exceptions that have no code of their own may be pickled"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,15 +31,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="report who computed each shared fixture, how long it took, and who used it",
     )
-    parser.addini("shmstore_capacity", _CAPACITY, default="")
-    parser.addini("shmstore_timeout", _TIMEOUT, default="600")
-    parser.addini("shmstore_table_bytes", _TABLE_BYTES, default=str(1 << 20))
-    parser.addini("shmstore_pickle", _PICKLE, type="bool", default=True)
+    add_settings(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     definitions: dict[Any, SharedDefinition] = {}
-    config.pluginmanager.register(Hooks(config, definitions), "shmstore-run")
+    run = config.stash[RUN] = Run(config, read_settings(config))
+    config.pluginmanager.register(Hooks(config, run, definitions), "shmstore-run")
     config.pluginmanager.register(Innermost(definitions), "shmstore-fixtures")
 
 
@@ -65,9 +59,11 @@ class Innermost:
 class Hooks:
     """The hooks of one run, in one of its processes."""
 
-    def __init__(self, config: pytest.Config, definitions: dict[Any, SharedDefinition]) -> None:
+    def __init__(
+        self, config: pytest.Config, run: Run, definitions: dict[Any, SharedDefinition]
+    ) -> None:
         self._config = config
-        self._run = config.stash[RUN] = Run(config)
+        self._run = run
         self._session: pytest.Session | None = None
         self._process: Process | None = None
         self._item: pytest.Item | None = None

@@ -29,22 +29,19 @@ class Process:
     """Obtains values for this process, and ends them."""
 
     def __init__(self, run: Run, session: pytest.Session, say: Callable[[str], None]) -> None:
-        config = session.config
+        settings = run.settings
         used: set[str] = set()
         self.ledger = Ledger(run.client, run.worker)
         self.closing = Closing(self.ledger, say)
         self.ending = Ending(self.ledger, session, used, self.closing)
         self._used = used
-        self._options = Options(
-            table_bytes=int(config.getini("shmstore_table_bytes")),
-            pickle=bool(config.getini("shmstore_pickle")),
-        )
+        self._options = Options(table_bytes=settings.table_bytes, pickle=settings.pickle)
         self._obtaining = Obtaining(
             self.ledger,
             used,
             say,
-            seconds_max=float(config.getini("shmstore_timeout")),
-            may_pickle=self._options.pickle,
+            seconds_max=settings.timeout,
+            may_pickle=settings.pickle,
         )
         self._failures: dict[tuple[str, str], int] = {}
         """Which generation of a failed fixture a test has got."""

@@ -18,6 +18,7 @@ import pytest
 from .. import runtime
 from ..errors import ProcessUnseen, ShmstoreError
 from .errors import NotSharedWarning
+from .settings import Settings
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -41,11 +42,12 @@ ELSEWHERE = (
 class Run:
     """The store of a run. ``worker`` names this process in it, also where it is the only one."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, settings: Settings) -> None:
         given = getattr(config, "workerinput", None)
         self.worker: str = ALONE if given is None else given["workerid"]
         self.name = f"pytest-{os.getpid()}-{os.urandom(4).hex()}"
-        self.capacity: str = config.getini("shmstore_capacity") or _default_capacity()
+        self.settings = settings
+        self.capacity: str = settings.capacity or _default_capacity()
         self._given: dict[str, str] | None = None if given is None else given.get(INPUT)
         self._process = os.getpid()
         self._bound: runtime.Bound | None = None
