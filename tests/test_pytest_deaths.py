@@ -138,6 +138,70 @@ def test_a_value_outlives_who_computed_it(suite):
     assert shown.count("what follows the yield") == 1
 
 
+def test_what_is_left_is_released_by_those_who_never_used_it(suite):
+    suite.write(
+        conftest="""
+        @shared_fixture(params=["one", "two"])
+        def server(request):
+            yield {"name": request.param}
+            note("never")
+
+        @server.teardown
+        def stop(value):
+            note(f"stopped {value['name']}")
+
+        @shared_fixture
+        def client(server):
+            yield server["name"]
+
+        @client.teardown
+        def hang_up(value):
+            note(f"hung up {value}")
+        """,
+        test_it=f"""
+        def test_owner(server, client):
+            note(f"have {{server['name']}}")
+            if server["name"] == "two":
+                {DIE}
+
+        @pytest.mark.on("gw1")
+        def test_other():
+            await_note("have two")
+        """,
+    )
+    result = suite.run("--max-worker-restart=0")
+    result.assert_outcomes(passed=2, failed=1)
+    assert suite.notes == [
+        "gw0 have one",
+        "gw0 have two",
+        "gw1 hung up two",
+        "gw1 stopped two",
+        "gw1 hung up one",
+        "gw1 stopped one",
+    ]
+    result.stdout.no_fnmatch_line("*what follows*")
+
+
+def test_what_nobody_is_left_to_release_is_said(suite):
+    suite.write(
+        test_it=f"""
+        @shared_fixture
+        def server():
+            return 1
+
+        @server.teardown
+        def stop(value):
+            note("never")
+
+        def test_owner(server):
+            {DIE}
+        """
+    )
+    result = suite.run("--max-worker-restart=0", workers=1)
+    assert suite.notes == []
+    result.stdout.fnmatch_lines("shared fixture 'server' (test_it.py:9) was not released: gw0*")
+
+
 def test_the_death_of_a_user_is_the_end_of_its_use(suite):
     suite.write(
         test_it=f"""
@@ -268,6 +332,47 @@ def test_a_wait_that_is_too_long(suite):
         """
     )
     suite.run().assert_outcomes(passed=2)
+
+
+def test_where_in_the_code_the_one_is_who_is_waited_for(suite):
+    suite.write(
+        conftest="""
+        from shmstore.pytest import places
+        places.TELL_SECONDS = 0.01
+        """,
+        test_it="""
+        @shared_fixture(timeout=0.2)
+        def data(inner):
+            note("computing")
+            boot()
+
+        @shared_fixture
+        def inner():
+            return 1
+
+        def boot():
+            await_note("waited")
+
+        def test_owner(data):
+            pass
+
+        @pytest.mark.on("gw1")
+        def test_other(request, shm_client):
+            places = shm_client.table("pytest.places")
+            while not any("in boot" in told["place"] for told in places.values()):
+                time.sleep(0.002)
+            with pytest.raises(TimeoutError) as timeout:
+                request.getfixturevalue("data")
+            note("waited")
+            assert ", for test_it.py::test_owner, at " in str(timeout.value)
+            assert "test_it.py:19 in boot < " in str(timeout.value)
+            assert "test_it.py:12 in data; if that may take" in str(timeout.value)
+
+        def test_nothing_stays_of_that(data, shm_client):
+            assert list(shm_client.table("pytest.places")) == []
+        """,
+    )
+    suite.run().assert_outcomes(passed=3)
 
 
 def test_a_long_wait_is_told_of(suite):

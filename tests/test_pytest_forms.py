@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from shmstore.pytest import shared_fixture
+
 
 def test_dependencies(suite):
     suite.write(
@@ -294,6 +296,12 @@ def test_scopes(suite):
     assert noted.count("of package") == 2
     assert noted.count("of module") == 4
     assert noted.count("of class") == 6  # for a function it lives as long as that, as in pytest
+
+
+@pytest.mark.parametrize("timeout", [0, -1.5, float("nan")])
+def test_no_timeout_that_is_over_at_once(timeout):
+    with pytest.raises(ValueError, match=f"timeout={timeout}: give a number of seconds greater"):
+        shared_fixture(timeout=timeout)
 
 
 def test_no_function_scope(suite):

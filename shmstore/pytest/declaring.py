@@ -38,7 +38,7 @@ class SharedFixture(Protocol):
     """A shared fixture; tests get its value by its name, as of any other."""
 
     def teardown(self, function: Release, /) -> Release:
-        """Have ``function(value)`` called once in the run, by the last process that used it.
+        """Have ``function(value)`` called once in the run, when no process uses the value any more.
 
         For what must be released even if the process that computed the value died: what follows
         a ``yield`` can run in that one alone. It runs after that, in any worker.
@@ -89,6 +89,8 @@ def shared_fixture(
     """
     if isinstance(scope, str):
         check_scope(scope)
+    if timeout is not None and not timeout > 0:  # as nothing is in comparison with nan
+        raise ValueError(f"timeout={timeout!r}: give a number of seconds greater than 0")
     options: dict[str, Any] = {"params": params, "autouse": autouse, "ids": ids, "name": name}
 
     def decorate(function: Function) -> SharedFixture:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..errors import ShmstoreError, WriterUnavailable
 from .body import Body
 from .closing import Closing
-from .identity import Instance
-from .ledger import CLOSING, READY, Ledger
-from .values import Loaded
+from .declaring import Declaration, declaration_of
+from .identity import Instance, definitions, location_of
+from .ledger import CLOSING, READY, VALUES, Ledger, value_key
+from .values import fetch
 
 if TYPE_CHECKING:
     import pytest
@@ -42,7 +43,6 @@ class Ending:
         self._used = used
         self._closing = closing
         self._open: list[Task] = []
-        self._released: list[tuple[Instance, Callable[[], Loaded]]] = []
         self._process = os.getpid()
         self.is_over = False
         """Whether the last test was run: what is finished before is needed by others yet."""
@@ -58,11 +58,9 @@ class Ending:
         if body.finalizers:
             self._add(partial(self._run, body.finalizers), body)
 
-    def use(self, instance: Instance, load: Callable[[], Loaded], body: Body) -> None:
+    def use(self, instance: Instance, body: Body) -> None:
         """Let go of a value that another process computed."""
         self._add(partial(self._leave, instance), body)
-        if instance.declaration.release is not None:
-            self._released.append((instance, load))
 
     def remaining(self) -> list[Task]:
         """Return what pytest has not called in time, each to be called by itself."""
@@ -124,19 +122,36 @@ class Ending:
 
     def legacies(self) -> list[Task]:
         """Return what is to be called when this process has ended all else, each by itself."""
-        return [partial(self._take_over, *released) for released in reversed(self._released)]
+        if os.getpid() != self._process:
+            return []
+        found = []
+        for key, result in self._ledger.unclosed().items():
+            declaration = self._declaration(result) if result["releases"] else None
+            if declaration is not None and declaration.release is not None:
+                label, location = result["label"], result["location"]
+                instance = Instance(key, result["name"], label, location, declaration)
+                found.append(partial(self._take_over, instance, declaration.release))
+        return found
 
-    def _take_over(self, instance: Instance, load: Callable[[], Loaded]) -> None:
+    def _declaration(self, result: dict[str, Any]) -> Declaration | None:
+        """Return what was declared of the fixture of a result, which this process may not use."""
+        root = self._session.config.rootpath
+        for item in self._session.items:
+            for definition in definitions(self._session._fixturemanager, result["name"], item):
+                found = declaration_of(definition.func)
+                if found and location_of(found.function, root) == result["location"]:
+                    return found
+        return None
+
+    def _take_over(self, instance: Instance, release: Callable[[Any], object]) -> None:
         """Release a value if its owner dies before it is closed, unless somebody else does."""
-        release = instance.declaration.release
-        if os.getpid() != self._process or release is None:
-            return
         key, ledger = instance.key, self._ledger
         with suppress(WriterUnavailable):
             while not self._closing.is_late and ledger.state(key) in (READY, CLOSING):
                 if not self._closing.await_owner(instance) and ledger.own(key):
                     self._closing.begin(instance)
                     try:
-                        release(load().value)
+                        name = value_key(key, ledger.results[key])
+                        release(fetch(ledger.client, VALUES, name).value)
                     finally:
                         ledger.close(key)

@@ -18,6 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .conftests import reduced
 from .declaring import Declaration, Function, check_scope
 from .errors import NotSharedWarning
 
@@ -50,7 +51,8 @@ def instance_of(
     """
     check_scope(fixture.scope)
     name = fixture.argname
-    file, line, qualified_name = _definition(declaration.function, request.config.rootpath)
+    root = request.config.rootpath
+    file, line, qualified_name = _definition(declaration.function, root)
     node = "" if fixture.scope == "session" else request.node.nodeid
     visible = _Visible(request)
     names = visible.closure(fixture, declaration.function)
@@ -66,9 +68,15 @@ def instance_of(
         f"{name[:NAME_CHARACTERS_MAX]}-{digest.hexdigest()}",
         name,
         name + shown,
-        f"{file}:{line}",
+        location_of(declaration.function, root),
         declaration,
     )
+
+
+def location_of(function: Function, root: Path) -> str:
+    """Return the file, as seen from the directory of the run, and the line of a fixture."""
+    file, line, _ = _definition(function, root)
+    return f"{file}:{line}"
 
 
 class _Visible:
@@ -104,7 +112,7 @@ class _Visible:
     def _named(self, name: str) -> Sequence[pytest.FixtureDef[Any]]:
         # The first is what pytest found as it collected, direct parametrization included.
         known = self._item._fixtureinfo.name2fixturedefs.get(name)
-        return known or _defined(self._manager, name, self._item) or ()
+        return known or definitions(self._manager, name, self._item)
 
 
 def _written_out(function: Function) -> list[str]:
@@ -115,13 +123,14 @@ def _written_out(function: Function) -> list[str]:
     return [text for text in code.co_consts if type(text) is str]
 
 
-def _defined(manager: Any, name: str, item: Any) -> Sequence[pytest.FixtureDef[Any]] | None:
+def definitions(manager: Any, name: str, item: Any) -> Sequence[pytest.FixtureDef[Any]]:
+    """Return the fixtures of a name that a test can see, the one that it gets last."""
     found: Sequence[pytest.FixtureDef[Any]] | None
     try:
         found = manager.getfixturedefs(name, item)
     except (AttributeError, TypeError):  # before pytest 8.1 it took the name of the node
         found = manager.getfixturedefs(name, item.nodeid)
-    return found
+    return found or ()
 
 
 def _definition(function: Function, root: Path) -> tuple[str, int, str]:
@@ -188,6 +197,9 @@ class _Pickler(pickle.Pickler):
 
     def persistent_id(self, value: object) -> bytes | None:
         return _fingerprint(value) if type(value) in (set, frozenset) else None
+
+    def reducer_override(self, value: object) -> Any:
+        return reduced(value)
 
 
 def _joined(parts: Iterable[bytes]) -> bytes:

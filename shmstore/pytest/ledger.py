@@ -18,6 +18,7 @@ READY, FAILED, CLOSING, CLOSED = "ready", "failed", "closing", "closed"
 RUNNING, DONE, STARTING, LOST = "running", "done", "starting", "lost"
 
 PREFIX = "pytest."
+VALUES = PREFIX + "values"
 
 
 class Ledger:
@@ -37,6 +38,8 @@ class Ledger:
         """What each worker is about: RUNNING, DONE with its tests, STARTING, or LOST."""
         self.waits = client.table(PREFIX + "waits")
         """For which fixture a worker waits that computes another one meanwhile."""
+        self.places = client.table(PREFIX + "places")
+        """Where in the code who computes a fixture is, and who that is."""
         self.readers = client.table(PREFIX + "readers")
         """What each worker says in the end: seconds waited, by fixture."""
 
@@ -51,18 +54,29 @@ class Ledger:
         self.attempts[key] = [*before, self.worker]
         return before
 
+    def tell_place(self, key: str, place: str) -> None:
+        """Say where in the code this process is, which computes."""
+        self.places[key] = {"worker": self.worker, "place": place}
+
+    def place(self, key: str, worker: str) -> str:
+        """Return where in the code a worker is that computes; "" if it has not said so."""
+        told = self.places.get(key)
+        return str(told["place"]) if told is not None and told["worker"] == worker else ""
+
     def finish(self, key: str, result: dict[str, Any]) -> None:
         """Store the result of a claim; those who wait for it wake."""
         with self.client.transaction() as transaction:
             transaction.table(self.results.name).put(key, result)
             transaction.table(self.claims.name).delete(key)
             transaction.table(self.attempts.name).delete(key)
+            transaction.table(self.places.name).delete(key)
 
     def give_up(self, key: str) -> None:
         """Let somebody else compute what was claimed; this is no attempt."""
         before = self.attempts.get(key, [self.worker])[:-1]
         with self.client.transaction() as transaction:
             transaction.table(self.attempts.name).put(key, before)
+            transaction.table(self.places.name).delete(key)
             transaction.table(self.claims.name).delete(key)
 
     def generation(self, key: str) -> int:
@@ -74,6 +88,11 @@ class Ledger:
         """Return the state of a fixture's result; None if there is none."""
         result = self.results.get(key)
         return None if result is None else str(result["state"])
+
+    def unclosed(self) -> dict[str, dict[str, Any]]:
+        """Return the results that are to be closed and are not, by key; the latest first."""
+        found = [(key, result) for key, result in self.results.items() if is_unclosed(result)]
+        return dict(sorted(found, key=lambda entry: entry[1]["finished"], reverse=True))
 
     def own(self, key: str) -> bool:
         """Make this process the one that will close the result; False if another one is."""
@@ -106,3 +125,13 @@ class Ledger:
 
     def _card(self) -> dict[str, Any]:
         return {"worker": self.worker, "pid": os.getpid()}
+
+
+def is_unclosed(result: dict[str, Any]) -> bool:
+    """Tell whether something is to be done yet when nobody uses the value any more."""
+    return bool(result["closes"] and result["state"] != CLOSED)
+
+
+def value_key(key: str, result: dict[str, Any]) -> str:
+    """Return under which key of the table VALUES the value of a result is stored."""
+    return f"{key}.{result['generation']}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from ..errors import RequestTimeout, ShmstoreError
@@ -12,7 +13,8 @@ from ..table import Table
 from .errors import FixtureCycle, FixtureTimeout, WorkersDied
 from .failures import ENDS, FAILURES, failure_of
 from .identity import Instance
-from .ledger import CLOSING, FAILED, READY, Ledger
+from .ledger import CLOSING, FAILED, READY, Ledger, value_key
+from .places import told
 
 ATTEMPTS_MAX = 3
 """How many processes may die of one fixture."""
@@ -33,7 +35,10 @@ class Computed(NamedTuple):
 
 
 class Obtaining:
-    """Gets results for one process. ``say`` shows a line to the user, whatever is captured."""
+    """Gets results for one process. ``say`` shows a line to the user, whatever is captured.
+
+    If the run ``is_shared``, others are told where this process is as it computes.
+    """
 
     def __init__(
         self,
@@ -41,10 +46,12 @@ class Obtaining:
         used: set[str],
         say: Callable[[str], None],
         *,
+        is_shared: bool,
         seconds_max: float,
         may_pickle: bool,
     ) -> None:
         self._ledger = ledger
+        self._is_shared = is_shared
         self._seconds_max = seconds_max
         self._say = say
         self._may_pickle = may_pickle
@@ -99,6 +106,7 @@ class Obtaining:
         key, ledger = instance.key, self._ledger
         result: Result = {
             "generation": ledger.generation(key) + 1,
+            "name": instance.name,
             "label": instance.label,
             "location": instance.location,
             "worker": ledger.worker,
@@ -109,15 +117,18 @@ class Obtaining:
             died = ledger.begin(key)
             if len(died) >= ATTEMPTS_MAX:
                 raise _workers_died(instance, died)
-            computed = compute(value_key(key, result))
+            with told(partial(ledger.tell_place, key)) if self._is_shared else nullcontext():
+                computed = compute(value_key(key, result))
             if computed.closes:
                 ledger.own(key)
                 self._used.add(key)
             result |= {
                 "state": READY,
                 "seconds": time.perf_counter() - began,
+                "finished": time.time(),
                 "bytes": computed.stored_bytes,
                 "closes": computed.closes,
+                "releases": instance.declaration.release is not None,
             }
             ledger.finish(key, result)
         except ENDS:
@@ -175,18 +186,31 @@ class Obtaining:
             waited = time.monotonic() - began
             if waited >= seconds_max:
                 raise FixtureTimeout(
-                    f"{_waiting(self._ledger.worker, waited, instance, card)}; if that may take "
-                    f"longer say so, with timeout= of shared_fixture or with shmstore_timeout in "
-                    f"the configuration of pytest"
+                    f"{self._waiting(waited, instance, card)}; if that may take longer say so, "
+                    f"with timeout= of shared_fixture or with shmstore_timeout in the "
+                    f"configuration of pytest"
                 )
             if waited >= notice:
-                self._say(_waiting(self._ledger.worker, waited, instance, card))
+                self._say(self._waiting(waited, instance, card))
                 notice *= 2
             try:
                 table.wait_changed(instance.key, version, min(notice, seconds_max) - waited)
                 return
             except RequestTimeout:
                 continue
+
+    def _waiting(self, waited: float, instance: Instance, card: dict[str, Any]) -> str:
+        """Return for whom this process waits, and where that is, by what it wrote on its card."""
+        what, place = "tears down", ""
+        if "test" in card:
+            what, place = "computes", f", for {card['test']}"
+            if at := self._ledger.place(instance.key, card["worker"]):
+                place += f", at {at}"
+        return (
+            f"{self._ledger.worker} has waited {waited:.0f} s for shared fixture "
+            f"{instance.label!r} ({instance.location}), which {card['worker']} (process "
+            f"{card['pid']}) {what}{place}"
+        )
 
     def _refuse_cycle(self, instance: Instance) -> None:
         """Raise FixtureCycle if whom this process waits for waits, in the end, for this one."""
@@ -205,23 +229,9 @@ class Obtaining:
             passed.append(key.rpartition("-")[0])
 
 
-def value_key(key: str, result: Result) -> str:
-    """Return under which key the value of a result is stored."""
-    return f"{key}.{result['generation']}"
-
-
 def _workers_died(instance: Instance, workers: list[str]) -> WorkersDied:
     return WorkersDied(
         f"shared fixture {instance.label!r} ({instance.location}) was given up: the processes "
         f"that computed it died, {', '.join(workers[:-1])} and {workers[-1]}; run one test that "
         f"needs it without workers (-n0) to see why"
-    )
-
-
-def _waiting(worker: str, waited: float, instance: Instance, card: dict[str, Any]) -> str:
-    what = "computes" if "test" in card else "tears down"
-    place = f", for {card['test']}" if "test" in card else ""
-    return (
-        f"{worker} has waited {waited:.0f} s for shared fixture {instance.label!r} "
-        f"({instance.location}), which {card['worker']} (process {card['pid']}) {what}{place}"
     )

@@ -13,16 +13,13 @@ from .closing import Closing
 from .ending import Ending
 from .failures import raise_failure
 from .identity import Instance
-from .ledger import FAILED, PREFIX, RUNNING, Ledger
-from .obtaining import Computed, Obtaining, value_key
+from .ledger import FAILED, RUNNING, VALUES, Ledger, value_key
+from .obtaining import Computed, Obtaining
 from .run import Run
 from .values import Loaded, Options, Stored, fetch, store
 
 if TYPE_CHECKING:
     import pytest
-
-
-VALUES = PREFIX + "values"
 
 
 class Process:
@@ -40,6 +37,7 @@ class Process:
             self.ledger,
             used,
             say,
+            is_shared=run.is_shared,
             seconds_max=settings.timeout,
             may_pickle=settings.pickle,
         )
@@ -78,7 +76,7 @@ class Process:
         elif is_here and result["closes"]:
             self.ending.own(instance, values[0], body)
         elif result["closes"] and not is_known:
-            self.ending.use(instance, load, body)
+            self.ending.use(instance, body)
         return load
 
     def _store(self, key: str, value: Any, options: Options) -> Stored:
@@ -100,5 +98,5 @@ class Process:
         with suppress(ShmstoreError):
             self.closing.say_done()
             self.ledger.readers[self.ledger.worker] = self._obtaining.waited
-        for task in self.ending.legacies():
-            call_reported(task)
+            for task in self.ending.legacies():
+                call_reported(task)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..client import Client
 from ..errors import ShmstoreError
-from .ledger import CLOSED, FAILED, Ledger
+from .ledger import FAILED, Ledger, is_unclosed
 from .obtaining import Result
 
 if TYPE_CHECKING:
@@ -24,23 +24,21 @@ def write_report(
     except ShmstoreError:
         return
     lines = _table(results, readers) if with_durations and results else []
-    lines += [_left_open(result) for result in results.values() if _is_left_open(result)]
+    lines += [_left_open(result) for result in results.values() if is_unclosed(result)]
     if lines:
         reporter.section("shared fixtures")
         for line in lines:
             reporter.write_line(line)
 
 
-def _is_left_open(result: Result) -> bool:
-    return bool(result["closes"] and result["state"] != CLOSED)
-
-
 def _left_open(result: Result) -> str:
-    name = result["label"].partition("[")[0]
+    which = f"shared fixture {result['label']!r} ({result['location']})"
+    ended = f"{result['worker']}, which computed it, was ended before"
+    if result["releases"]:
+        return f"{which} was not released: {ended}, and no other worker was left at the end"
     return (
-        f"what follows the yield of shared fixture {result['label']!r} ({result['location']}) did "
-        f"not run: {result['worker']}, which computed it, was ended before; what must be done "
-        f"whatever happens goes into a function under @{name}.teardown"
+        f"what follows the yield of {which} did not run: {ended}; what must be done whatever "
+        f"happens goes into a function under @{result['name']}.teardown"
     )
 
 
