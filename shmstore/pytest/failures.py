@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle
+import sys
 import traceback
 from contextlib import suppress
 from types import TracebackType
@@ -15,6 +15,7 @@ import pytest
 
 from ..errors import ShmstoreError
 from .errors import FixtureFailed, OriginalTraceback
+from .values import pickled
 
 FAILURES = (Exception, pytest.skip.Exception, pytest.fail.Exception)
 """What counts as the outcome of a fixture; anything else ends the process, or is to end the run."""
@@ -39,8 +40,8 @@ def failure_of(error: BaseException, *, may_pickle: bool) -> dict[str, Any]:
     kind = type(error)
     name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
     message = f"{name}: {error}" if str(error) else name
-    pickled = _pickled(error) if may_pickle or isinstance(error, ShmstoreError) else None
-    return {"outcome": "error", "message": message, "traceback": _text(error), "pickled": pickled}
+    whole = _pickled(error) if may_pickle or isinstance(error, ShmstoreError) else None
+    return {"outcome": "error", "message": message, "traceback": _text(error), "pickled": whole}
 
 
 def raise_failure(record: dict[str, Any]) -> None:
@@ -56,14 +57,14 @@ def _pickled(error: BaseException) -> bytes | None:
     """Return pickles of an exception, one in the other, as far as it lets itself be pickled."""
     kind = type(error)
     with suppress(Exception):
-        whole = pickle.dumps(error)
-        copy = pickle.loads(whole)
+        whole = _dumped(error)
+        copy = pickled.load(whole)
         if type(copy) is kind and str(copy) == str(error):
             return whole
     with suppress(Exception):
         state = {name: value for name, value in vars(error).items() if _can_pickle(value)}
         args = error.args if _can_pickle(error.args) else (str(error),)
-        return pickle.dumps(_Parts(kind, args, state))
+        return _dumped(_Parts(kind, args, state))
     return None
 
 
@@ -86,14 +87,18 @@ def _assembled(kind: type[BaseException], args: Any, state: dict[str, Any]) -> B
 
 def _can_pickle(value: Any) -> bool:
     with suppress(Exception):
-        pickle.loads(pickle.dumps(value))
+        pickled.load(_dumped(value))
         return True
     return False
 
 
+def _dumped(value: Any) -> bytes:
+    return pickled.dump(value, sys.maxsize).data
+
+
 def _unpickled(record: dict[str, Any]) -> BaseException:
     with suppress(Exception):
-        error = pickle.loads(record["pickled"])
+        error = pickled.load(record["pickled"])
         if isinstance(error, BaseException):
             return error
     return FixtureFailed(record["message"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ShmstoreError, StoreFull
 from .body import Body
 from .closing import Closing
+from .conftests import know_conftests
 from .ending import Ending
 from .failures import raise_failure
 from .identity import Instance
@@ -27,6 +28,7 @@ class Process:
 
     def __init__(self, run: Run, session: pytest.Session, say: Callable[[str], None]) -> None:
         settings = run.settings
+        know_conftests(session.config.pluginmanager.get_plugins())
         used: set[str] = set()
         self.ledger = Ledger(run.client, run.worker)
         self.closing = Closing(self.ledger, say)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any
 
 from .errors import NotShareable
@@ -13,6 +14,7 @@ STEPS_MAX = 100
 """How many containers and objects inside each other are looked into: each dumps what is left."""
 STEPS_SHOWN_MAX = 8
 _ADVICE = "return plain data from the fixture, and make of it what is needed where it is used"
+_ADVICE_ON_NAMES = "define it at the top of a module or of a conftest.py, where all workers find it"
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = _brief.maxlong = 60
@@ -51,9 +53,12 @@ def not_shareable(
     steps = [suspect.step for suspect in path]
     if len(steps) > STEPS_SHOWN_MAX:
         steps[STEPS_SHOWN_MAX - 1 : -1] = ["..."]
-    kind = _type_name(type(path[-1].part))
+    part = path[-1].part
+    kind = _type_name(type(part))
+    is_named = objects and isinstance(part, (type, FunctionType))
     return NotShareable(
-        f"{''.join(steps)} cannot be shared: {kind} {path[-1].refused}; {_ADVICE}",
+        f"{''.join(steps)} cannot be shared: {kind} {path[-1].refused}; "
+        f"{_ADVICE_ON_NAMES if is_named else _ADVICE}",
         path="".join(steps),
         type=kind,
     )

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from io import BytesIO
 from typing import Any, NamedTuple
 
+from ..conftests import reduced
+
 
 class Pickled(NamedTuple):
     """A pickle, and the buffers it leaves out."""
@@ -39,7 +41,7 @@ def dump(value: Any, buffer_bytes: int = 0) -> Pickled:
     return Pickled(file.getvalue(), left_out)
 
 
-def load(data: bytes | memoryview, buffers: Iterable[memoryview]) -> Any:
+def load(data: bytes | memoryview, buffers: Iterable[memoryview] = ()) -> Any:
     """Return what dump() was given: arrays over the ``buffers``, all else as fresh objects.
 
     Raises whatever the objects raise as they are made.
@@ -48,7 +50,9 @@ def load(data: bytes | memoryview, buffers: Iterable[memoryview]) -> Any:
 
 
 class _Pickler(pickle.Pickler):
-    """Takes memoryviews, too, and notes them by the id of the buffer that stands for each.
+    """Takes what stands in any conftest.py, and memoryviews.
+
+    It notes these by the id of the buffer that stands for each.
 
     A memoryview of a memoryview crashes the garbage collector before Python 3.12.3, if both end in
     a cycle, as that of an exception. So of each there is none but while it is pickled, and the
@@ -61,7 +65,7 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         if type(value) is not memoryview:
-            return NotImplemented
+            return reduced(value)
         if not value.c_contiguous:
             raise BufferError("it leaves gaps in its memory: make it contiguous, or bytes")
         buffer = pickle.PickleBuffer(value)
