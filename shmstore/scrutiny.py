@@ -59,7 +59,8 @@ def scrutinize(
     """
     known = _SAFE | opaque | values
     keys = _KEY_TYPES | opaque
-    stack = [_Place(record, None, None, 0)]
+    # The type of msgpack's extensions, which are opaque, is a kind of tuple.
+    stack = [] if type(record) in known else [_Place(record, None, None, 0)]
     while stack:
         place = stack.pop()
         if isinstance(place.value, (dict, list, tuple)):

@@ -123,6 +123,7 @@ class TestRoundTrip:
             (bytearray(b"x"), b"x"),
             (memoryview(b"x"), b"x"),
             (msgpack.ExtType(5, b"x"), msgpack.ExtType(5, b"x")),
+            (msgpack.ExtType(5, b"as a NaN: \xcb\xff"), msgpack.ExtType(5, b"as a NaN: \xcb\xff")),
             ([msgpack.ExtType(5, b"x"), NAN], [msgpack.ExtType(5, b"x"), NAN]),
             (("é", 2**64 - 1, {"é": ("é",)}), ["é", 2**64 - 1, {"é": ["é"]}]),
         ],

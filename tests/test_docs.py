@@ -155,6 +155,7 @@ def run_script(block: Block, folder: Path, where: str) -> str:
 @each_page(pages_with("python"))
 def test_python_examples_run(page, tmp_path):
     blocks = blocks_of(page)
+    skip_without_numpy(blocks)
     with sessions(page.name) as running:
         for block, behind in zip(blocks, [*blocks[1:], None], strict=True):
             if block.kind != "python" or block.file:
@@ -201,12 +202,16 @@ def without_figures(lines: list[str]) -> list[str]:
     return [" ".join(re.sub(r"\d[\d.,]*", "0", line).strip("= ").split()) for line in lines]
 
 
+def skip_without_numpy(blocks: list[Block]) -> None:
+    if "import numpy" in "".join(block.text for block in blocks):
+        pytest.importorskip("numpy", reason="numpy, which is an extra, is not installed")
+
+
 @pytest.mark.parametrize(
     "section", sections(), ids=lambda section: f"{section.page}: {section.heading}"
 )
 def test_suites_run(suite, section):
-    if "import numpy" in "".join(block.text for block in section.files):
-        pytest.importorskip("numpy", reason="numpy, which only tests need, is not installed")
+    skip_without_numpy(section.files)
     (suite.path / "benchmarks").symlink_to(ROOT / "benchmarks")
     for block in section.files:
         (suite.path / str(block.file)).write_text(block.text)

@@ -23,7 +23,7 @@ def owner(client) -> Ledger:
 
 
 def obtaining_of(ledger: Ledger) -> Obtaining:
-    return Obtaining(ledger, set(), pytest.fail, seconds_max=10.0, may_pickle=True)
+    return Obtaining(ledger, set(), pytest.fail, is_shared=True, seconds_max=10.0, may_pickle=True)
 
 
 def test_who_comes_just_too_late_computes_anew(owner, client, monkeypatch):

@@ -124,7 +124,7 @@ class Ending:
         """Return what is to be called when this process has ended all else, each by itself."""
         if os.getpid() != self._process:
             return []
-        found = []
+        found: list[Task] = []
         for key, result in self._ledger.unclosed().items():
             declaration = self._declaration(result) if result["releases"] else None
             if declaration is not None and declaration.release is not None:

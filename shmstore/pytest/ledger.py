@@ -91,8 +91,9 @@ class Ledger:
 
     def unclosed(self) -> dict[str, dict[str, Any]]:
         """Return the results that are to be closed and are not, by key; the latest first."""
-        found = [(key, result) for key, result in self.results.items() if is_unclosed(result)]
-        return dict(sorted(found, key=lambda entry: entry[1]["finished"], reverse=True))
+        found = {str(key): result for key, result in self.results.items() if is_unclosed(result)}
+        latest_first = sorted(found, key=lambda key: found[key]["finished"], reverse=True)
+        return {key: found[key] for key in latest_first}
 
     def own(self, key: str) -> bool:
         """Make this process the one that will close the result; False if another one is."""

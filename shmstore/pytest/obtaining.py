@@ -149,9 +149,9 @@ class Obtaining:
         """Store a failure; rather less of it than nothing, as others wait."""
         message = failure["message"][:BRIEF_CHARACTERS_MAX]
         brief = {**failure, "message": message, "traceback": "", "pickled": None}
-        for told in (failure, brief):
+        for shown in (failure, brief):
             with suppress(ShmstoreError):
-                self._ledger.finish(key, {**result, "failure": told})
+                self._ledger.finish(key, {**result, "failure": shown})
                 return
         self._ledger.give_up(key)
 

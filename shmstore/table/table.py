@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, overload
 
 from ..codec import unpack
 from ..engine import pack, quick_pairs
@@ -20,12 +20,20 @@ from .reading import Readable, batch_of
 
 Self = TypeVar("Self", bound="Table")
 Result = TypeVar("Result")
+Viewed = TypeVar("Viewed", covariant=True)
 Records: TypeAlias = (
     Mapping[str, Any] | Mapping[bytes, Any] | Mapping[Key, Any] | Iterable[tuple[Key, Any]]
 )
 """Spelt out, as a mapping's key type is invariant."""
 RAISE: Any = object()
 """Stands for no default."""
+
+
+class Codec(Protocol[Viewed]):
+    """What makes an object of a value where it lies, as the module shmstore.arrays does."""
+
+    def unpack(self, view: memoryview, /) -> Viewed:
+        """Return what the value stands for. It may keep the view, or parts of it."""
 
 
 class Table(Readable, MutableMapping[Key, Any]):
@@ -178,10 +186,17 @@ class Table(Readable, MutableMapping[Key, Any]):
         """Remove all records, as one atomic mutation."""
         self._call("clear", [], int)
 
-    def view(self, key: Key) -> memoryview:
+    @overload
+    def view(self, key: Key) -> memoryview: ...
+
+    @overload
+    def view(self, key: Key, codec: Codec[Viewed]) -> Viewed: ...
+
+    def view(self, key: Key, codec: Codec[Any] | None = None) -> Any:
         """Return a read-only view of the value of ``key`` where it lies, without a copy.
 
-        Of a record that is bytes it shows what these hold, of any other its msgpack. It stays as it
+        Of a record that is bytes it shows what these hold, of any other its msgpack. ``codec``
+        makes of it what the record stands for: shmstore.arrays an array of numpy. It stays as it
         is, whatever becomes of the record, the client and the server, for as long as there is
         anything that was made of it, in this process and in children it forks. What was replaced
         is kept that long, and takes its part of the capacity. Costs a round trip; while there is
@@ -194,7 +209,7 @@ class Table(Readable, MutableMapping[Key, Any]):
         found = self._handle.view(self._name, self._namespace, key, version) if version else None
         if found is None:
             raise self._missing(key)
-        return found
+        return found if codec is None else codec.unpack(found)
 
     def wait_changed(self, key: Key, version: int | None = 0, timeout: float | None = None) -> int:
         """Return the version of the record of ``key`` as soon as it is not ``version``.
