@@ -60,6 +60,24 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(session.close)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> Generator[None, None, None]:
+    """Have all processes of the store that shared fixtures need come up before any test.
+
+    What came up later would be there after a test and not before: the leak guard would blame it.
+    """
+    from shmstore.pytest.run import RUN
+    from shmstore.server import supervisor
+    from tests.waiting import eventually
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervisor, "SPARE_AFTER_SECONDS", 0.0)
+        yield
+        server = getattr(session.config.stash.get(RUN, None), "_server", None)
+        if server is not None:
+            eventually(lambda: server._supervisor.spare_pid)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
@@ -121,25 +139,6 @@ def engine(request: pytest.FixtureRequest) -> ModuleType:
     twin = ModuleType(native.__name__)  # what is checked is the same for both, in the same words
     vars(twin).update(vars(native), INVARIANTS=pure.INVARIANTS)
     return twin
-
-
-@pytest.fixture(scope="session")
-def store_of_the_run(request: pytest.FixtureRequest) -> None:
-    """The store that shared fixtures need, with all that belongs to it.
-
-    To be asked for by each shared fixture: what came up later would be there after a test and not
-    before, and the leak guard would blame that test.
-    """
-    from shmstore.pytest.run import RUN
-    from shmstore.server import supervisor
-    from tests.waiting import eventually
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervisor, "SPARE_AFTER_SECONDS", 0.0)
-        request.getfixturevalue("shm_client").ping()
-        server = request.config.stash[RUN]._server
-        if server is not None:
-            eventually(lambda: server._supervisor.spare_pid)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ BUILD = "from setuptools import build_meta as b; b.build_{kind}('dist')"
 
 
 @shared_fixture
-def source(store_of_the_run, tmp_path_factory) -> Path:
+def source(tmp_path_factory) -> Path:
     """A copy of what a build needs, so that it leaves nothing in the tree."""
     path = tmp_path_factory.mktemp("source")
     junk = shutil.ignore_patterns("__pycache__", "*.so")

@@ -252,3 +252,92 @@ def test_the_settings_of_the_command_line_reach_the_workers(suite):
     arguments = [f"--override-ini=shmstore_{name}={given}" for name, given in settings.items()]
     suite.run(*arguments).assert_outcomes(passed=2)
     assert suite.noted == ["('16MiB', 7.5, 9, False)"] * 2
+
+
+WITHOUT_SOCKETS = """
+    import socket
+    from shmstore.pytest.run import RUN
+
+    def pytest_runtest_setup(item):
+        note("begun" if item.config.stash[RUN].has_begun else "not begun")
+        item.patch = pytest.MonkeyPatch()
+        item.patch.setattr(socket, "socket", None)
+
+    def pytest_runtest_teardown(item):
+        item.patch.undo()
+
+    @shared_fixture
+    def data():
+        return [1]
+
+    @pytest.fixture(autouse=True)
+    def everywhere(): pass
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_tests_may_replace_sockets(suite, workers):
+    suite.write(
+        conftest=WITHOUT_SOCKETS,
+        test_it="""
+        @pytest.fixture
+        def derived(data):
+            return data * 2
+
+        @BOTH
+        @pytest.mark.parametrize("number", range(2))
+        def test_data(derived, worker, number):
+            assert derived == [1, 1]
+
+        @BOTH
+        def test_table(shm_table, worker):
+            shm_table["known"] = 1
+        """,
+    )
+    for chosen, count in (("test_data", 4), ("test_table", 2), ("test", 6)):
+        suite.run("-k", chosen, workers=workers).assert_outcomes(
+            passed=count, deselected=0 if workers else 6 - count
+        )
+
+
+def test_what_no_test_names_is_started_when_it_is_asked_for(suite):
+    suite.write(
+        conftest=WITHOUT_SOCKETS,
+        test_it="""
+        def test_lazy(request):
+            request.node.patch.undo()
+            assert request.getfixturevalue("data") == [1]
+
+        def test_after(request):
+            assert request.getfixturevalue("data") == [1]
+
+        def test_named(data): pass
+        """,
+    )
+    suite.run("-k", "not named", workers=0).assert_outcomes(passed=2, deselected=1)
+    assert suite.noted == ["not begun", "begun"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    "option", ["--collect-only", "--setup-plan", "--fixtures", "--fixtures-per-test"]
+)
+def test_what_sets_up_nothing_starts_nothing(suite, option, workers):
+    suite.write(
+        conftest="""
+        from shmstore.pytest.run import RUN
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_unconfigure(config):
+            run = config.stash[RUN]
+            note("begun" if run.has_begun else "not begun")
+        """,
+        test_it="""
+        @shared_fixture
+        def data(): pass
+
+        def test_it(data, shm_client): pass
+        """,
+    )
+    assert suite.run(option, workers=workers).ret == 0
+    assert set(suite.noted) == {"not begun"}

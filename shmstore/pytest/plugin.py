@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from .process import Process
 
 __all__ = ["shm_client", "shm_namespace", "shm_table"]  # which pytest finds here
+NOTHING_IS_SET_UP = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
+"""With these options no fixture is."""
+Closure: TypeAlias = Mapping[str, Sequence[Any]]
+"""The fixtures that a test names, and those these take, by their names."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -81,11 +85,20 @@ class Hooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """In a worker that may need shared fixtures, tell the others so before any test begins."""
+        """Connect before any test begins, and may put something else in the place of sockets.
+
+        A worker does if there is any shared fixture, so that the others know of it; a process
+        without workers, which starts the store, if a test names what needs that.
+        """
         self._session = session
-        if self._run.is_shared and is_any_declared():
-            # Whatever it is: here it would end the run, and tests that need one will hear of it.
-            with suppress(Exception):
+        if any(getattr(session.config.option, name, False) for name in NOTHING_IS_SET_UP):
+            return
+        closures = _closures(session.items)
+        # Whatever it is: here it would end the run, and tests that need one will hear of it.
+        with suppress(Exception):
+            if any("shm_client" in closure for closure in closures):
+                self._run.connect_ahead()
+            if is_any_declared() and (self._run.is_shared or any(map(_names_shared, closures))):
                 self._this_process()
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
@@ -200,6 +213,18 @@ class Hooks:
         capture = self._config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else nullcontext():
             print(f"\nshmstore: {line}", file=sys.__stderr__, flush=True)
+
+
+def _closures(items: Iterable[Any]) -> list[Closure]:
+    """Return all fixtures of each test, once for tests that have the same."""
+    found = {id(info): info for item in items if (info := getattr(item, "_fixtureinfo", None))}
+    return [info.name2fixturedefs for info in found.values()]
+
+
+def _names_shared(closure: Closure) -> bool:
+    return any(
+        declaration_of(definition.func) for found in closure.values() for definition in found
+    )
 
 
 def _stop_timer(item: pytest.Item) -> None:

@@ -53,6 +53,7 @@ class Run:
         self._bound: runtime.Bound | None = None
         self._server: Server | None = None
         self._client: Client | None = None
+        self._ahead: Client | None = None
 
     @property
     def is_shared(self) -> bool:
@@ -77,7 +78,12 @@ class Run:
         """Return a client for somebody else than the plugin, who may close it."""
         from ..client import connect
 
-        return connect(self.client.address)
+        ahead, self._ahead = self._ahead, None
+        return connect(self.client.address) if ahead is None else ahead
+
+    def connect_ahead(self) -> None:
+        """Have the next ``connect()`` need no connection any more."""
+        self._ahead = self.connect()
 
     def worker_input(self) -> dict[str, str]:
         """Return what a worker is to be told; controller only.
@@ -105,8 +111,9 @@ class Run:
     def close(self) -> None:
         """Hang up, and end the server if it is this process's. Nothing in a forked child."""
         if os.getpid() == self._process:
-            if self._client is not None:
-                self._client.close()
+            for client in (self._ahead, self._client):
+                if client is not None:
+                    client.close()
             if self._server is not None:
                 self._server.close()
             elif self._bound is not None:
