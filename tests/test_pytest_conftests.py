@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import pickle
 from types import ModuleType
 
@@ -142,6 +141,5 @@ def test_a_conftest_that_is_not_loaded_is_named():
     know_conftests([module])
     data = pickled.dump(module.Thing).data
     del module
-    gc.collect()
     with pytest.raises(LookupError, match=r"/there/conftest\.py is not loaded here"):
         pickled.load(data)
