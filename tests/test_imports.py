@@ -58,7 +58,7 @@ def test_an_engine_that_was_not_chosen_is_not_loaded():
 def test_the_package_itself_loads_little():
     loaded = loaded_by("import shmstore")
     assert {name for name in loaded if name.startswith("shmstore.")} == {
-        f"shmstore.{part}" for part in ("errors", "keys", "layout", "namespaces")
+        f"shmstore.{part}" for part in ("errors", "fork_server", "keys", "layout", "namespaces")
     }
 
 
