@@ -5,6 +5,11 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 python=$root/.venv/bin/python
 
+# Whatever the caller prefers: tests and benchmarks start thousands of processes, and each would
+# compile again what an installed package has compiled. The tree is left clean all the same.
+unset PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX=$root/.venv-pycache
+
 # The first of $PYTHON, python3 and the versions by name that is new enough.
 find_interpreter() {
     local candidate
