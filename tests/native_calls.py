@@ -264,6 +264,7 @@ def messages(segments: Segments) -> Named:
     odd = [object(), deep, 2**70, -(2**70), 2**63, "\ud800", {(): 1}, {1: {2: [set()]}}]
     yield from calls("", native, "pack", [(value,) for value in [plain, *odd]])
     yield from calls("", native, "quick_frame", [(1, 1, "put", value) for value in [plain, *odd]])
+    yield from calls("", native, "quick_tree", [(value,) for value in [plain, [plain], *odd]])
     pairs: list[Any] = [
         {"k": 1, b"k": [2]},
         {7: 1},

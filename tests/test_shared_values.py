@@ -25,7 +25,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shmstore.pytest.values import NotShareable, Options, ValueGone
+from shmstore.pytest.values import NotShareable, Options, ValueGone, dumping
 from shmstore.pytest.values.dumping import DEPTH_MAX, dump, load
 from tests.shared_values import (
     PICKLED,
@@ -130,6 +130,26 @@ def test_a_value_comes_back_as_it_was(options):
     for value in VALUES:
         assert same(there_and_back(value, options), value), value
         assert same(there_and_back([{"in": value}], options), [{"in": value}]), value
+
+
+TWICE: list = []
+CIRCLE: list = []
+CIRCLE.append({"again": CIRCLE})
+
+
+def test_a_value_is_stored_in_one_way_whoever_looks_at_it(monkeypatch):
+    odd = [
+        [TWICE, TWICE],
+        {"a": TWICE, "b": TWICE},
+        [User("Ann")],
+        [array("i", [1])],
+        [[OwnZone()]],
+    ]
+    all_of_them = [*VALUES, *([{"in": value}, {"more": [1, value]}] for value in [*VALUES, *odd])]
+    short = [dump(value, PICKLED) for value in all_of_them] + [dump(CIRCLE, PICKLED)]
+    monkeypatch.setattr(dumping, "quick_tree", lambda value: None)
+    long = [dump(value, PICKLED) for value in all_of_them] + [dump(CIRCLE, PICKLED)]
+    assert short == long
 
 
 def test_what_comes_back_is_fresh():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import struct
 from datetime import datetime, timezone
 from enum import IntEnum
 from types import ModuleType
 from typing import Any
 
+import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -164,6 +166,50 @@ def test_pairs_that_are_not_plain_are_left_to_the_codec(engine: ModuleType, batc
 def test_a_packed_argument_is_no_record(engine: ModuleType) -> None:
     with pytest.raises(InvalidRecord):
         engine.pack(codec.Packed(b"\x01"))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: {"a": [{}, [None, True, 1, -5, 2.5, "é", b"x"]], 7: {"b": []}, b"k": [[]]},
+        lambda: [{"n": number, "tags": ["x"] * (number % 40)} for number in range(300)],
+        *(lambda value=value: value for value in (None, 7, 1.5, "text", b"bytes", math.nan)),
+        lambda: nested(63),
+    ],
+)
+def test_a_tree_is_packed_as_the_codec_does(engine: ModuleType, made: Any) -> None:
+    value = made()
+    expected = codec.pack(value) if value == value else b"\xcb" + struct.pack(">d", value)
+    assert engine.quick_tree(value) == (expected if engine.NAME == "native" else None)
+
+
+@given(value=plain)
+@SHARED
+def test_a_tree_is_packed_as_it_is_or_not_at_all(engine: ModuleType, value: Any) -> None:
+    packed = engine.quick_tree(value)
+    if packed is not None:
+        assert same(msgpack.unpackb(packed, strict_map_key=False), value)
+
+
+PART: list[Any] = []
+CIRCLE: list[Any] = [[]]
+CIRCLE[0].append(CIRCLE)
+OWN: dict[str, Any] = {}
+OWN["own"] = OWN
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [PART], {"a": PART}, [PART, PART], CIRCLE, OWN, (), [(1, 2)], {"a": ()}, {(1,): 1},
+        bytearray(b"x"), [bytearray(b"x")], memoryview(b"x"), {1, 2}, [Number.ONE],
+        {"k": msgpack.ExtType(1, b"")}, [msgpack.Timestamp(1)], datetime(2026, 7, 30),
+        {None: 1}, {True: 1}, {1.5: 1}, "\ud800", [1 << 64], nested(64), nested(2000),
+    ],
+    ids=range(24),
+)  # fmt: skip
+def test_what_may_be_no_tree_is_none(engine: ModuleType, value: Any) -> None:
+    assert engine.quick_tree(value) is None
 
 
 @pytest.mark.parametrize("size", [(1 << 24) - 100, (1 << 24) - 5, 1 << 24, 1 << 25])

@@ -20,6 +20,7 @@ static PyObject *codec_pack, *codec_packed, *packed_data;
 struct wire {
     unsigned char *bytes;
     size_t used, room, bytes_max;
+    bool tree; /* no tuples, and no container that anything but the one around it refers to */
     unsigned char first[WIRE_FIRST_BYTES];
 };
 
@@ -30,6 +31,7 @@ wire_begin(struct wire *wire)
     wire->used = 0;
     wire->room = WIRE_FIRST_BYTES;
     wire->bytes_max = WIRE_BYTES_MAX;
+    wire->tree = false;
 }
 
 static void
@@ -257,6 +259,9 @@ wire_container(struct wire *wire, PyObject *value, int depth)
     if (depth == WIRE_DEPTH_MAX) {
         return false;
     }
+    if (wire->tree && (PyTuple_CheckExact(value) || (depth > 0 && Py_REFCNT(value) != 1))) {
+        return false;
+    }
     if (PyDict_CheckExact(value)) {
         return wire_map(wire, value, depth + 1);
     }
@@ -304,6 +309,21 @@ pack(PyObject *Py_UNUSED(module), PyObject *record)
     else {
         packed = PyObject_CallOneArg(codec_pack, record);
     }
+    wire_end(&wire);
+    return packed;
+}
+
+/* That nothing else refers to a container inside tells, without a look at the others, that it stands
+   there alone. */
+static PyObject *
+quick_tree(PyObject *Py_UNUSED(module), PyObject *value)
+{
+    struct wire wire;
+    wire_begin(&wire);
+    wire.tree = true;
+    PyObject *packed = wire_value(&wire, value, 0)
+                           ? PyBytes_FromStringAndSize((char *)wire.bytes, (Py_ssize_t)wire.used)
+                           : Py_NewRef(Py_None);
     wire_end(&wire);
     return packed;
 }
@@ -587,6 +607,9 @@ wire_setup(void)
         {"quick_pairs", quick_pairs, METH_O,                                                       \
          "quick_pairs(records)\n--\n\n"                                                            \
          "Return the pairs of put_many, packed; None if there is any that is not plain."},         \
+        {"quick_tree", quick_tree, METH_O,                                                         \
+         "quick_tree(value)\n--\n\n"                                                               \
+         "Return as msgpack what holds each list and dict once, and no tuple; None if unsure."},   \
         {"quick_messages", (PyCFunction)(void (*)(void))quick_messages, METH_FASTCALL,             \
          "quick_messages(data, bytes_max)\n--\n\n"                                                 \
          "Return the messages of whole frames; None if there is anything else in data."},          \

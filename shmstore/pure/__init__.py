@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .record import Record, RecordArray, field_of, record_of
     from .view import View
     from .window import open_window
-    from .wire import quick_answers, quick_frame, quick_messages, quick_pairs
+    from .wire import quick_answers, quick_frame, quick_messages, quick_pairs, quick_tree
 
 __all__ = [
     "INVARIANTS",
@@ -48,6 +48,7 @@ __all__ = [
     "quick_frame",
     "quick_messages",
     "quick_pairs",
+    "quick_tree",
     "record_of",
 ]
 
@@ -71,6 +72,7 @@ _HOMES = {
     "quick_frame": ".wire",
     "quick_messages": ".wire",
     "quick_pairs": ".wire",
+    "quick_tree": ".wire",
     "record_of": ".record",
 }
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from ...engine import quick_tree
 from . import exact, pickled
 from .culprit import Refused, not_shareable
 from .errors import NotShareable
@@ -73,6 +74,9 @@ def load(body: bytes | memoryview, buffer: Callable[[int], memoryview], name: st
 
 
 def _dump(options: Options, value: Any, first: int = 0) -> Dumped:
+    packed = quick_tree(value)
+    if packed is not None:
+        return Dumped(packed, (), type(value) not in MUTABLE)
     found = survey(value)
     refused = _why_not_packed(found)
     if refused is None:

@@ -67,7 +67,10 @@ class Together:
 
     def _check(self) -> None:
         """Compare with the size of one pickle, in which each object stands once."""
+        spared = ROW_BYTES_SPARED * len(self._rows)
+        if self._apart <= spared:
+            return
         data, buffers = pickled.dump(self._rows)
         size = len(data) + sum(buffer.nbytes for buffer in buffers)
-        if self._apart > REPEATED_MAX * size + ROW_BYTES_SPARED * len(self._rows):
+        if self._apart > REPEATED_MAX * size + spared:
             raise Entangled
