@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from shmstore.pytest.declaring import Declaration
@@ -26,6 +28,10 @@ def obtaining_of(ledger: Ledger) -> Obtaining:
     return Obtaining(ledger, set(), pytest.fail, is_shared=True, seconds_max=10.0, may_pickle=True)
 
 
+def no_compute(key: str, finish: Callable[[Computed], None]) -> None:
+    raise AssertionError(key)
+
+
 def test_who_comes_just_too_late_computes_anew(owner, client, monkeypatch):
     ledger = Ledger(client, "gw1")
     use = ledger.use
@@ -38,9 +44,9 @@ def test_who_comes_just_too_late_computes_anew(owner, client, monkeypatch):
     monkeypatch.setattr(ledger, "use", use_too_late)
     keys = []
 
-    def compute(key: str) -> Computed:
+    def compute(key: str, finish: Callable[[Computed], None]) -> None:
         keys.append(key)
-        return Computed(3, False)
+        finish(Computed(3, False, lambda transaction: None))
 
     result, is_here = obtaining_of(ledger).obtain(INSTANCE, "test", compute)
     assert is_here
@@ -50,7 +56,7 @@ def test_who_comes_just_too_late_computes_anew(owner, client, monkeypatch):
 
 def test_who_comes_in_time_is_a_user(owner, client):
     ledger = Ledger(client, "gw1")
-    result, is_here = obtaining_of(ledger).obtain(INSTANCE, "test", pytest.fail)
+    result, is_here = obtaining_of(ledger).obtain(INSTANCE, "test", no_compute)
     assert not is_here
     assert result == RESULT
     assert list(ledger.users) == ["data-1 gw1"]

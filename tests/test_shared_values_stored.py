@@ -80,7 +80,7 @@ def test_each_load_gives_a_value_of_its_own(client):
 
 def test_a_small_value_takes_one_request_and_one_record(client):
     store(client, TABLE, "k", {"a": [1]})
-    assert client.requests == ["put"]
+    assert client.requests == ["transaction"]
     assert tables(client) == {TABLE}
 
 
@@ -386,7 +386,7 @@ def test_a_record_that_cannot_be_written_takes_its_parts_with_it(client, monkeyp
     call = client.call
 
     def failing(operation, arguments, convert):
-        if arguments[0] == TABLE:
+        if operation == "transaction":
             raise StoreFull("no room for the record")
         return call(operation, arguments, convert)
 

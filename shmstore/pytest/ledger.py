@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ..client import Client
+from ..table import Transaction
 
 READY, FAILED, CLOSING, CLOSED = "ready", "failed", "closing", "closed"
 RUNNING, DONE, STARTING, LOST = "running", "done", "starting", "lost"
@@ -63,9 +65,15 @@ class Ledger:
         told = self.places.get(key)
         return str(told["place"]) if told is not None and told["worker"] == worker else ""
 
-    def finish(self, key: str, result: dict[str, Any]) -> None:
-        """Store the result of a claim; those who wait for it wake."""
+    def finish(
+        self,
+        key: str,
+        result: dict[str, Any],
+        publish: Callable[[Transaction], None] = lambda _: None,
+    ) -> None:
+        """Store the result of a claim, with what it is of; those who wait for it wake."""
         with self.client.transaction() as transaction:
+            publish(transaction)
             transaction.table(self.results.name).put(key, result)
             transaction.table(self.claims.name).delete(key)
             transaction.table(self.attempts.name).delete(key)

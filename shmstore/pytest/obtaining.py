@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from ..errors import RequestTimeout, ShmstoreError
-from ..table import Table
+from ..table import Table, Transaction
 from .errors import FixtureCycle, FixtureTimeout, WorkersDied
 from .failures import ENDS, FAILURES, failure_of
 from .identity import Instance
 from .ledger import CLOSING, FAILED, READY, Ledger, value_key
-from .places import told
+from .places import Teller
 
 ATTEMPTS_MAX = 3
 """How many processes may die of one fixture."""
@@ -24,6 +24,8 @@ BRIEF_CHARACTERS_MAX = 1000
 """How much is told of a failure of which all is too much for the store."""
 
 Result: TypeAlias = dict[str, Any]
+Compute: TypeAlias = Callable[[str, Callable[["Computed"], None]], None]
+"""Computes what is to be stored under a key, and calls what stores it as the result."""
 
 
 class Computed(NamedTuple):
@@ -32,6 +34,8 @@ class Computed(NamedTuple):
     stored_bytes: int
     closes: bool
     """Whether something is to be done when nobody uses the value any more."""
+    publish: Callable[[Transaction], None]
+    """Has a transaction show the value to others."""
 
 
 class Obtaining:
@@ -61,9 +65,9 @@ class Obtaining:
         """Seconds that this process waited for others, by key; all that it obtained."""
 
     def obtain(
-        self, instance: Instance, test: str, compute: Callable[[str], Computed], stale: int = 0
+        self, instance: Instance, test: str, compute: Compute, stale: int = 0
     ) -> tuple[Result, bool]:
-        """Return the result, and whether it was computed here, by ``compute(key of the value)``.
+        """Return the result, and whether it was computed here, by ``compute``.
 
         A failure of generation ``stale`` or before is not taken: it is computed again. Raises what
         ``compute`` raises, where it is called; FixtureTimeout and FixtureCycle.
@@ -101,7 +105,7 @@ class Obtaining:
         """Tell whether somebody, who is alive, closes the result."""
         return self._ledger.state(key) == CLOSING and self._ledger.owners.version(key) != 0
 
-    def _compute(self, instance: Instance, compute: Callable[[str], Computed]) -> Result:
+    def _compute(self, instance: Instance, compute: Compute) -> Result:
         __tracebackhide__ = True
         key, ledger = instance.key, self._ledger
         result: Result = {
@@ -112,25 +116,30 @@ class Obtaining:
             "worker": ledger.worker,
         }
         began = time.perf_counter()
+        teller = Teller(partial(ledger.tell_place, key)) if self._is_shared else None
+
+        def finish(computed: Computed) -> None:
+            if teller is not None:
+                teller.stop()
+            if computed.closes:
+                ledger.own(key)
+                self._used.add(key)
+            result.update(
+                state=READY,
+                seconds=time.perf_counter() - began,
+                finished=time.time(),
+                bytes=computed.stored_bytes,
+                closes=computed.closes,
+                releases=instance.declaration.release is not None,
+            )
+            ledger.finish(key, result, computed.publish)
+
         self._computing.add(key)
         try:
             died = ledger.begin(key)
             if len(died) >= ATTEMPTS_MAX:
                 raise _workers_died(instance, died)
-            with told(partial(ledger.tell_place, key)) if self._is_shared else nullcontext():
-                computed = compute(value_key(key, result))
-            if computed.closes:
-                ledger.own(key)
-                self._used.add(key)
-            result |= {
-                "state": READY,
-                "seconds": time.perf_counter() - began,
-                "finished": time.time(),
-                "bytes": computed.stored_bytes,
-                "closes": computed.closes,
-                "releases": instance.declaration.release is not None,
-            }
-            ledger.finish(key, result)
+            compute(value_key(key, result), finish)
         except ENDS:
             ledger.give_up(key)
             raise
@@ -142,6 +151,8 @@ class Obtaining:
             ledger.give_up(key)
             raise
         finally:
+            if teller is not None:
+                teller.stop()
             self._computing.discard(key)
         return result
 

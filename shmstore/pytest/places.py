@@ -6,8 +6,8 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 
 import _pytest
 import pluggy
@@ -22,32 +22,34 @@ _PASSED_OVER = tuple(
 )
 
 
-@contextmanager
-def told(tell: Callable[[str], None]) -> Iterator[None]:
-    """Tell where the code inside the block is, whenever that has changed.
+class Teller:
+    """Tells where the thread that makes it is, whenever that has changed, until it is stopped.
 
-    By a thread, as the code may be in a call that never returns.
+    By a thread of its own, as the other may be in a call that never returns.
     """
-    is_done, of_whom = threading.Event(), threading.get_ident()
 
-    def watch() -> None:
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._whose = threading.get_ident()
+        self._is_over = threading.Event()
+        self._telling = threading.Lock()
+        thread = threading.Thread(target=self._watch, name="shmstore-place", daemon=True)
+        with suppress(RuntimeError):  # no thread to be had: then nobody is told
+            thread.start()
+
+    def stop(self) -> None:
+        """Tell nothing from now on."""
+        with self._telling:
+            self._is_over.set()
+
+    def _watch(self) -> None:
         before = ""
-        while not is_done.wait(TELL_SECONDS):
-            place = place_of(of_whom)
-            if place != before:
-                before = place
-                with suppress(ShmstoreError):
-                    tell(place)
-
-    thread = threading.Thread(target=watch, name="shmstore-place", daemon=True)
-    with suppress(RuntimeError):  # no thread to be had: then nobody is told
-        thread.start()
-    try:
-        yield
-    finally:
-        is_done.set()
-        if thread.ident is not None:
-            thread.join()
+        while not self._is_over.wait(TELL_SECONDS):
+            place = place_of(self._whose)
+            with self._telling, suppress(ShmstoreError):
+                if place != before and not self._is_over.is_set():
+                    self._tell(place)
+            before = place
 
 
 def place_of(thread: int) -> str:

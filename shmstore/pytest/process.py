@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from .identity import Instance
 from .ledger import FAILED, RUNNING, VALUES, Ledger, value_key
 from .obtaining import Computed, Obtaining
 from .run import Run
-from .values import Loaded, Options, Stored, fetch, store
+from .values import Loaded, Options, Staged, fetch, stage
 
 if TYPE_CHECKING:
     import pytest
@@ -56,12 +56,12 @@ class Process:
         values: list[Any] = []
         options = self._options._replace(name=instance.name, as_table=instance.declaration.as_table)
 
-        def compute(stored_as: str) -> Computed:
+        def compute(stored_as: str, finish: Callable[[Computed], None]) -> None:
             __tracebackhide__ = True
             values.append(body.call())
-            stored = self._store(stored_as, values[0], options)
             closes = bool(body.finalizers or instance.declaration.release)
-            return Computed(stored.size, closes)
+            with self._staged(stored_as, values[0], options) as staged:
+                finish(Computed(staged.stored.size, closes, staged.publish))
 
         # A test that asks again for what failed is one that is run again.
         stale = self._failures.get((test, key), 0)
@@ -81,10 +81,13 @@ class Process:
             self.ending.use(instance, body)
         return load
 
-    def _store(self, key: str, value: Any, options: Options) -> Stored:
+    @contextmanager
+    def _staged(self, key: str, value: Any, options: Options) -> Iterator[Staged]:
         __tracebackhide__ = True
         try:
-            return store(self.ledger.client, VALUES, key, value, options)
+            with stage(self.ledger.client, VALUES, key, value, options) as staged:
+                yield staged
+            return
         except StoreFull as full:
             error: ShmstoreError = StoreFull(
                 f"{options.name} does not fit into the store of the run, "

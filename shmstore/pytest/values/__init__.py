@@ -2,7 +2,7 @@
 
 Knows nothing of pytest. Imports point down:
 
-keeping                        store, load, remove
+keeping                        store, load, remove; store as a part of a transaction
 rows; tabular                  large mappings and sequences, row by row; which values these are
 parts                          where rows and buffers lie
 dumping                        a value as bytes and buffers
@@ -12,7 +12,7 @@ survey; options; errors        what a value is made of; what may be chosen; what
 """
 
 from .errors import NotShareable, ValueGone
-from .keeping import Loaded, Stored, fetch, load, remove, store
+from .keeping import Loaded, Staged, Stored, fetch, load, remove, stage, store
 from .options import Options
 from .rows import SharedMapping, SharedSequence
 
@@ -22,10 +22,12 @@ __all__ = [
     "Options",
     "SharedMapping",
     "SharedSequence",
+    "Staged",
     "Stored",
     "ValueGone",
     "fetch",
     "load",
     "remove",
+    "stage",
     "store",
 ]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ...client import Client
 from ...errors import RecordTooLarge
 from ...keys import Key
+from ...table import Transaction
 from . import dumping
 from .culprit import shown
 from .errors import NotShareable
@@ -73,15 +74,52 @@ def store(
     store under a key. Raises NotShareable, StoreFull and what mutations raise: then nothing was
     changed. Costs a round trip for what is small; rows take some microseconds each.
     """
+    with stage(client, table_name, key, value, options) as staged:
+        with client.transaction() as transaction:
+            staged.publish(transaction)
+    return staged.stored
+
+
+@contextmanager
+def stage(
+    client: Client, table_name: str, key: Key, value: Any, options: Options = _DEFAULT
+) -> Iterator[Staged]:
+    """Return a block in which all of ``value`` is in the store but its record, which tells of it.
+
+    Somewhere in the block a transaction is to publish() that. An exception leaves nothing. Raises
+    what store() raises.
+    """
     if isinstance(value, (SharedMapping, SharedSequence)):
         value = value.copy()
     writing = _Writing(client, table_name, key, options.name)
     try:
         record = _in_rows(writing, value, options) or _in_one_piece(writing, value, options)
-        writing.publish(record)
     except RecordTooLarge as error:
         raise _refused(f"has a part that is too large: {error}", value, options) from error
-    return Stored(record.form, record.size, record.rows)
+    try:
+        yield Staged(table_name, key, record)
+    except BaseException:
+        writing.withdraw()
+        raise
+    writing.clear_earlier()
+
+
+class Staged:
+    """A value that waits for its record."""
+
+    def __init__(self, table_name: str, key: Key, record: _Record) -> None:
+        self._table_name = table_name
+        self._key = key
+        self._record = record
+
+    @property
+    def stored(self) -> Stored:
+        """How it is stored."""
+        return Stored(self._record.form, self._record.size, self._record.rows)
+
+    def publish(self, transaction: Transaction) -> None:
+        """Have the value be there for others, together with what else the transaction does."""
+        transaction.table(self._table_name).put(self._key, tuple(self._record))
 
 
 def load(client: Client, table_name: str, key: Key) -> Any:
@@ -141,22 +179,18 @@ class _Writing:
             with self._parts(self.token).writer() as writer:
                 yield writer
         except BaseException:
-            self._withdraw()
+            self.withdraw()
             raise
 
-    def publish(self, record: _Record) -> None:
-        """Write the record, and remove the parts of the one that was there."""
-        try:
-            self._client.table(self._table_name).put(self._key, tuple(record))
-        except BaseException:
-            self._withdraw()
-            raise
-        if self._earlier or self.token:
+    def clear_earlier(self) -> None:
+        """Remove the parts of the value that was there, when the new one is."""
+        if self._earlier:
             for token in self._earlier:
                 self._parts(token).clear()
             self._note([self.token] if self.token else [])
 
-    def _withdraw(self) -> None:
+    def withdraw(self) -> None:
+        """Remove the parts, as the value will not be there."""
         if self.token:
             self._parts(self.token).clear()
             self._note(self._earlier)
