@@ -201,6 +201,15 @@ def _sized(data: bytes) -> bytes:
     return data
 
 
+def bytes_head(size: int) -> bytes:
+    """Return what stands before so many bytes in msgpack."""
+    if size <= 0xFF:
+        return b"\xc4" + size.to_bytes(1, "big")
+    if size <= 0xFFFF:
+        return b"\xc5" + size.to_bytes(2, "big")
+    return b"\xc6" + size.to_bytes(4, "big")
+
+
 def unpack(data: bytes) -> Any:
     """Return the record that ``data`` holds, as fresh objects.
 

@@ -25,12 +25,14 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
 from . import layout
-from .codec import message_pack, message_unpack
+from .codec import bytes_head, message_pack, message_unpack
 from .engine import quick_answers, quick_frame, quick_messages
 from .errors import ProtocolError, RecordTooLarge, ShmstoreError, rebuild
 
 PROTOCOL_VERSION = 1
 FRAME_BYTES_MAX = layout.VALUE_BYTES_MAX + (1 << 20)
+LARGE_BYTES = 1 << 16
+"""To copy more than this takes longer than to avoid it."""
 INDEXES_MAX = 64
 """Indexes of one table, over all declarations."""
 IN_FLIGHT_MAX = 256
@@ -88,12 +90,15 @@ class Answer(NamedTuple):
 
 def frame(message: bytes) -> bytes:
     """Return ``message`` as it travels on the socket. RecordTooLarge beyond FRAME_BYTES_MAX."""
-    size = len(message)
+    return _frame_head(len(message)) + message
+
+
+def _frame_head(size: int) -> bytes:
     if size > FRAME_BYTES_MAX:
         raise _too_large(size)
     if size > _SHORT_MAX:
-        return _SHORT.pack(_LONG_FOLLOWS) + _LONG.pack(size) + message
-    return _SHORT.pack(size) + message
+        return _SHORT.pack(_LONG_FOLLOWS) + _LONG.pack(size)
+    return _SHORT.pack(size)
 
 
 class FrameDecoder:
@@ -180,7 +185,19 @@ def frame_request(request_id: int, oldest: int, operation: str, arguments: list[
     quick = quick_frame(request_id, oldest, operation, arguments)
     if quick is not None:
         return quick
+    last = arguments[-1] if arguments else None
+    if type(last) is bytes and len(last) >= LARGE_BYTES:
+        return _frame_large(request_id, oldest, operation, arguments[:-1], last)
     return frame(build_request(request_id, oldest, operation, arguments))
+
+
+def _frame_large(
+    request_id: int, oldest: int, operation: str, arguments: list[Any], last: bytes
+) -> bytes:
+    """Return a request that ends with ``last``, which is copied once."""
+    message = build_request(request_id, oldest, operation, [*arguments, b""])
+    before = message.removesuffix(bytes_head(0)) + bytes_head(len(last))
+    return b"".join((_frame_head(len(before) + len(last)), before, last))
 
 
 def build_request(request_id: int, oldest: int, operation: str, arguments: list[Any]) -> bytes:

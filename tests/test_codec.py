@@ -612,3 +612,8 @@ class TestMessages:
     def test_what_cannot_travel(self, message):
         with pytest.raises(InvalidArgument):
             codec.message_pack(["put", message])
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 65_535, 65_536])
+def test_what_stands_before_bytes_is_what_msgpack_writes(size: int) -> None:
+    assert codec.bytes_head(size) + bytes(size) == msgpack.packb(bytes(size))

@@ -186,6 +186,26 @@ def test_as_many_requests_as_allowed_may_wait() -> None:
     assert protocol.parse_request(protocol.build_request(1000, oldest, "ping", [])).id == 1000
 
 
+LARGE = protocol.LARGE_BYTES
+
+
+@pytest.mark.parametrize("size", [0, 200, LARGE - 1, LARGE, LARGE + 1, 17 << 20])
+def test_a_large_request_is_framed_as_any_other(size: int) -> None:
+    arguments = ["t", "", b"k", os.urandom(size)]
+    expected = protocol.frame(protocol.build_request(300, 5, "put", arguments))
+    assert (protocol.frame_request(300, 5, "put", arguments) == expected) is True
+    del arguments[:3]
+    expected = protocol.frame(protocol.build_request(300, 5, "put", arguments))
+    assert (protocol.frame_request(300, 5, "put", arguments) == expected) is True
+
+
+def test_a_large_request_beyond_the_limit_is_not_framed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "quick_frame", lambda *fields: None)
+    monkeypatch.setattr(protocol, "FRAME_BYTES_MAX", LARGE)
+    with pytest.raises(RecordTooLarge, match=f"the limit is {LARGE}"):
+        protocol.frame_request(1, 1, "put", [b"x" * LARGE])
+
+
 def test_a_request_beyond_the_limit_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "FRAME_BYTES_MAX", 100)
     with pytest.raises(RecordTooLarge, match="the limit is 100"):

@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,17 @@ def test_large_buffers_and_bodies_have_records_of_their_own(client):
     assert got["b"] == "x" * 100_000
     with pytest.raises(TypeError, match="read-only"):
         got["a"][0] = 1
+
+
+def test_a_buffer_is_copied_twice_on_its_way_into_the_store(server):
+    size = 8 << 20
+    value = memoryview(bytes(size))
+    tracemalloc.start()
+    try:
+        store(server.client, TABLE, "k", value)
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * size
+    finally:
+        tracemalloc.stop()
 
 
 def test_another_process_loads_what_was_stored(server):

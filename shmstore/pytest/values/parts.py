@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ...client import Client
+from ...codec import accept_packed, bytes_head
 from ...errors import LimitReached, ProcessUnseen, RecordNotFound
 from ...keys import Key
 from ...table import Table
@@ -81,6 +82,24 @@ class Parts:
             writer.flush()
 
 
+class _Pieces:
+    """A record of bytes in pieces, which are copied once: each copy takes memory, and time."""
+
+    def __init__(self, *pieces: bytes | memoryview) -> None:
+        self._pieces = pieces
+
+    def packed(self) -> bytes:
+        """Return the record as msgpack."""
+        return b"".join((bytes_head(sum(map(len, self._pieces))), *self._pieces))
+
+    def copy(self) -> bytes:
+        """Return the record."""
+        return b"".join(self._pieces)
+
+
+accept_packed(_Pieces)
+
+
 class PartsWriter:
     """Writes parts, rows in batches, and goes on while the store takes them."""
 
@@ -111,13 +130,13 @@ class PartsWriter:
 
     def put_buffer(self, buffer: memoryview) -> None:
         """Write the next buffer; they are numbered from 0 on."""
-        self._buffers.put(_number(self.buffers), b"".join((_PADDING, buffer)))
+        self._buffers.put(_number(self.buffers), _Pieces(_PADDING, buffer))
         self.size += buffer.nbytes
         self.buffers += 1
 
     def put_body(self, body: bytes) -> None:
         """Write a body that is too large for the record of its value."""
-        self._buffers.put(_BODY, body)
+        self._buffers.put(_BODY, _Pieces(body))
         self.size += len(body)
 
     def flush(self) -> None:
