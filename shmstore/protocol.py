@@ -31,8 +31,8 @@ from .errors import ProtocolError, RecordTooLarge, ShmstoreError, rebuild
 
 PROTOCOL_VERSION = 1
 FRAME_BYTES_MAX = layout.VALUE_BYTES_MAX + (1 << 20)
-LARGE_BYTES = 1 << 16
-"""To copy more than this takes longer than to avoid it."""
+LARGE_BYTES = 1 << 18
+"""To copy more than this takes longer than to avoid it; wire.h leaves it to us."""
 INDEXES_MAX = 64
 """Indexes of one table, over all declarations."""
 IN_FLIGHT_MAX = 256

@@ -120,7 +120,7 @@ def test_large_buffers_and_bodies_have_records_of_their_own(client):
 
 
 def test_a_buffer_is_copied_twice_on_its_way_into_the_store(server):
-    size = 8 << 20
+    size = 1 << 20
     value = memoryview(bytes(size))
     tracemalloc.start()
     try:

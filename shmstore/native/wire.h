@@ -13,6 +13,7 @@
 #define WIRE_FIRST_BYTES 1024
 #define WIRE_BYTES_MAX ((size_t)1 << 24) /* what is larger takes its time in any case */
 #define WIRE_FRAME_BYTES_MAX ((size_t)VALUE_BYTES_MAX)
+#define WIRE_LAST_BYTES_MAX ((Py_ssize_t)1 << 18) /* protocol.py copies what is larger once */
 
 static PyObject *codec_pack, *codec_packed, *packed_data;
 
@@ -313,8 +314,8 @@ pack(PyObject *Py_UNUSED(module), PyObject *record)
     return packed;
 }
 
-/* That nothing else refers to a container inside tells, without a look at the others, that it stands
-   there alone. */
+/* That nothing else refers to a container inside tells, without a look at the others, that it
+   stands there alone. */
 static PyObject *
 quick_tree(PyObject *Py_UNUSED(module), PyObject *value)
 {
@@ -382,9 +383,22 @@ wire_before_tail(struct wire *wire, PyObject *const *fields, Py_ssize_t count)
     return fine;
 }
 
+/* Whether the last of some arguments is bytes, and large. */
+static bool
+large_tail(PyObject *arguments)
+{
+    Py_ssize_t count = PyList_CheckExact(arguments) ? PyList_GET_SIZE(arguments) : 0;
+    PyObject *last = count ? PyList_GET_ITEM(arguments, count - 1) : NULL;
+    return last != NULL && PyBytes_CheckExact(last) &&
+           PyBytes_GET_SIZE(last) >= WIRE_LAST_BYTES_MAX;
+}
+
 static PyObject *
 quick_frame(PyObject *Py_UNUSED(module), PyObject *const *fields, Py_ssize_t count)
 {
+    if (count && large_tail(fields[count - 1])) {
+        return Py_NewRef(Py_None);
+    }
     struct wire wire;
     wire_begin(&wire);
     (void)wire_more(&wire, WIRE_HEAD_BYTES); /* never more than there is at first */
