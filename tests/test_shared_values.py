@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shmstore.pytest.values import NotShareable, Options, ValueGone, dumping
-from shmstore.pytest.values.dumping import DEPTH_MAX, dump, load
+from shmstore.pytest.values.dumping import DEPTH_MAX, TOGETHER, dump, dump_each, load
 from tests.shared_values import (
     PICKLED,
     UNPICKLED,
@@ -150,6 +150,34 @@ def test_a_value_is_stored_in_one_way_whoever_looks_at_it(monkeypatch):
     monkeypatch.setattr(dumping, "quick_tree", lambda value: None)
     long = [dump(value, PICKLED) for value in all_of_them] + [dump(CIRCLE, PICKLED)]
     assert short == long
+
+
+def deep(depth):
+    value: list = [()]
+    for _ in range(depth - 2):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *([], [[(1, 2)]], [bytearray(b"x")], [OwnZone()], [datetime.now(OwnZone())], [1j, {2}]),
+        *([TWICE, TWICE], [User("Ann")], [deep(DEPTH_MAX)], [deep(DEPTH_MAX + 1)]),
+        *([array("b", [1] * 100)], [[memoryview(b"y" * 100)]]),
+    ],
+    ids=range(12),
+)
+def test_values_that_are_looked_at_together_are_stored_as_each_would_be_alone(odd):
+    options = Options(buffer_bytes=100)
+    plain: list[Any] = [{"n": number, "t": (number,)} for number in range(TOGETHER + 10)]
+    values = [*plain[:3], *odd, {"in": odd}, [TWICE], *plain[3:], [TWICE], odd]
+    first, alone = 0, []
+    for value in values:
+        alone.append(dump(value, options, first))
+        first += len(alone[-1].buffers)
+    together = list(dump_each(iter(values), options))
+    assert [each[:2] for each in together] == [each[:2] for each in alone]
 
 
 def test_what_comes_back_is_fresh():

@@ -10,8 +10,9 @@ ways; else a pickle behind a mark, with which msgpack never begins:
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 from ...engine import quick_tree
@@ -23,6 +24,8 @@ from .survey import MUTABLE, Survey, survey
 
 DEPTH_MAX = 200
 """Deeper values are pickled: msgpack bears 500, and who unpacks may be deep in calls already."""
+TOGETHER = 64
+"""So many values are looked at at once: to begin takes as long as to look at one."""
 _MARK = 0xC1
 _HEADER = struct.Struct(">BIQ")
 
@@ -46,6 +49,35 @@ def dump(value: Any, options: Options, first: int = 0) -> Dumped:
     except Refused as refused:
         again = partial(_dump, options)
         raise not_shareable(value, options.name, refused, again, options.pickle) from None
+
+
+def dump_each(values: Iterable[Any], options: Options) -> Iterator[Dumped]:
+    """Yield each of ``values`` as dump() returns it alone; its buffers are numbered on.
+
+    Whether one is frozen is not told. Raises NotShareable where the value at fault would come.
+    """
+    first = 0
+    waiting = iter(values)
+    while together := list(islice(waiting, TOGETHER)):
+        found = None
+        for value in together:
+            body = quick_tree(value)
+            if body is None:
+                found = found or survey(together)
+                body = _packed_as(found, value)
+            dumped = dump(value, options, first) if body is None else Dumped(body)
+            first += len(dumped.buffers)
+            yield dumped
+
+
+def _packed_as(found: Survey, value: Any) -> bytes | None:
+    """Return ``value`` packed, if that can be done with all that ``found`` is of; else None."""
+    if _why_not_packed(found) is not None:
+        return None
+    try:
+        return exact.pack(value, found.kinds)
+    except exact.Uncoded:
+        return None
 
 
 def load(body: bytes | memoryview, buffer: Callable[[int], memoryview], name: str) -> Any:

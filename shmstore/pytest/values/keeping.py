@@ -242,10 +242,11 @@ def _in_rows(writing: _Writing, value: Any, options: Options) -> _Record | None:
 def _write_rows(writer: PartsWriter, value: Any, options: Options) -> None:
     together = Together()
     is_dict = type(value) is dict
+    dumps = dumping.dump_each(value.values() if is_dict else value, options)
     for key, row in value.items() if is_dict else enumerate(value):
         stored = table_key(key) if is_dict else row_key(key)
         try:
-            dumped = dumping.dump(row, options, writer.buffers)
+            dumped = next(dumps)
         except NotShareable:
             dumped = dumping.dump(row, options._replace(name=f"{options.name}[{shown(key)}]"))
         if not options.as_table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import pickled
-from .dumping import Dumped, dump
+from .dumping import Dumped, dump_each
 from .errors import NotShareable
 from .options import Options
 
@@ -34,13 +34,14 @@ def is_tabular(value: Any, options: Options) -> bool:
     if len(value) < ROWS_MIN:
         return False
     size = 0
-    for count, row in enumerate(value.values() if type(value) is dict else value, 1):
-        try:
-            size += len(dump(row, options).body)
-        except NotShareable:
-            return False  # which the dump of the whole explains
-        if size >= options.table_bytes:
-            return size >= count * ROW_BYTES_MIN
+    rows = value.values() if type(value) is dict else value
+    try:
+        for count, dumped in enumerate(dump_each(rows, options), 1):
+            size += len(dumped.body)
+            if size >= options.table_bytes:
+                return size >= count * ROW_BYTES_MIN
+    except NotShareable:
+        pass  # the dump of the whole explains it
     return False
 
 
