@@ -4,7 +4,7 @@ Within a process it follows the context: threads start in the namespace the proc
 asyncio tasks in that of the code that made them. A forked child starts where its parent's thread
 was. Any other child reads ``SHMSTORE_NAMESPACE`` from its environment, which follows the namespace
 entered last in the parent, by whichever thread; ``environment()`` is exact. Children of a fork
-server, which has an old environment, are told that name by another way.
+server, which has an old environment, are told what that of their parent holds.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Process:
             return
         self.is_settled = True
         if told is not None:
-            self.outermost = told.encode() or None
+            self.outermost = told.encode("utf-8", "surrogateescape") or None
             self.inherited = self.start = told
             self.publish()
 
@@ -84,7 +84,7 @@ class _Process:
             os.environb.pop(_VARIABLE, None)
         else:
             os.environb[_VARIABLE] = name
-        fork_server.tell((name or b"").decode("utf-8", "surrogateescape"))
+        fork_server.hand_on(VARIABLE)
 
     def begin_forked(self) -> None:
         """Start anew in a forked child: of the threads only the one that forked is there."""

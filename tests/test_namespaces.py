@@ -281,6 +281,10 @@ class TestChildren:
         with namespace("one"):
             assert in_process("forkserver") == "one"
         assert in_process("forkserver") == "by hand"
+        monkeypatch.setenv(VARIABLE, "by another")
+        assert in_process("forkserver") == "by another"
+        monkeypatch.delenv(VARIABLE)
+        assert in_process("forkserver") == "global"
 
     def test_a_subprocess_inherits(self):
         with namespace("a"):
