@@ -24,8 +24,11 @@ from .errors import InvalidRecord
 CODE = 78
 _HEADS = {0xC7: 3, 0xC8: 4, 0xC9: 6}
 """How long the head of an extension is, by its first byte; its last one is the code."""
+_START = 64
+_SHORT_HEAD, _LONG_HEAD = 4, 6
 _SHORT_BYTES_MAX = 0xFFFF
-"""The longest extension that has a head of 4 bytes; a longer one has 6."""
+"""The longest extension that has a short head. Those below 256 bytes have a shorter one: small
+arrays are not aligned anyhow."""
 _PREFIX_BYTES = 12
 """What stands in a file before its header: magic, version, and the length of the header."""
 
@@ -39,14 +42,15 @@ def pack(array: np.ndarray[Any, Any]) -> Extension:
     if type(array) is not np.ndarray:
         raise InvalidRecord(f"a {type(array).__name__} is no plain array: give numpy.asarray of it")
     file = BytesIO()
-    file.seek(60)
+    file.seek(_START)
     try:
         np.lib.format.write_array(file, array, version=(2, 0), allow_pickle=False)
     except ValueError as error:
         raise InvalidRecord(f"an array of {array.dtype} cannot be stored: {error}") from None
-    padding = 60 if file.tell() <= _SHORT_BYTES_MAX else 58
-    data = file.getbuffer()[60 - padding :]
-    data[0] = padding
+    is_short = file.tell() - _SHORT_HEAD <= _SHORT_BYTES_MAX
+    head = _SHORT_HEAD if is_short else _LONG_HEAD
+    data = file.getbuffer()[head:]
+    data[0] = _START - head
     packed = Extension(CODE, bytes(data))
     unpack(packed)
     return packed

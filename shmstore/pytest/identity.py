@@ -51,8 +51,7 @@ def instance_of(
     """
     check_scope(fixture.scope)
     name = fixture.argname
-    root = request.config.rootpath
-    file, line, qualified_name = _definition(declaration.function, root)
+    file, line, qualified_name = _definition(declaration.function, request.config.rootpath)
     node = "" if fixture.scope == "session" else request.node.nodeid
     visible = _Visible(request)
     names = visible.closure(fixture, declaration.function)
@@ -68,7 +67,7 @@ def instance_of(
         f"{name[:NAME_CHARACTERS_MAX]}-{digest.hexdigest()}",
         name,
         name + shown,
-        location_of(declaration.function, root),
+        _location(file, line),
         declaration,
     )
 
@@ -76,6 +75,10 @@ def instance_of(
 def location_of(function: Function, root: Path) -> str:
     """Return the file, as seen from the directory of the run, and the line of a fixture."""
     file, line, _ = _definition(function, root)
+    return _location(file, line)
+
+
+def _location(file: str, line: int) -> str:
     return f"{file}:{line}"
 
 
